@@ -1,0 +1,57 @@
+import os
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.types import Episode
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def blob_settings():
+    """The config section of the Blob environment."""
+    return {
+        "id": "environments:Blob-v0",
+        "kwargs": {},
+        "action_repeat": 1,
+        "crop_rows": None,
+        "frame_size": None,
+        "num_envs": 2,
+        "asynchronous": False,
+    }
+
+
+@pytest.fixture
+def make_episode():
+    """Episodes of numbered frames: observation[t] is filled with t, action[t] with t + 0.5, reward[t] is t."""
+
+    def make(seed: int, length: int, terminated: bool = False, shape=(4, 4, 3)) -> Episode:
+        t = np.arange(length + 1)
+        return Episode(
+            seed,
+            np.broadcast_to(t.reshape(-1, *[1] * len(shape)), (length + 1, *shape)).astype(np.uint8),
+            np.repeat(t[:-1, None] + 0.5, 3, 1).astype(np.float32),
+            t[:-1].astype(np.float32),
+            terminated,
+            not terminated,
+        )
+
+    return make
+
+
+@pytest.fixture
+def environment():
+    """What a store of `make_episode` remembers."""
+    return {
+        "id": "Numbered-v0",
+        "kwargs": {},
+        "action_repeat": 1,
+        "crop_rows": None,
+        "frame_size": None,
+        "action": {"type": "box", "low": [-1.0, 0.0, 0.0], "high": [1.0, 1.0, 1.0]},
+        "observation_shape": [4, 4, 3],
+    }

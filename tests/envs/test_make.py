@@ -1,0 +1,59 @@
+import gymnasium
+import numpy as np
+import pytest
+
+from worldmodels.envs.make import EnvSettings, make_env, make_envs, reset_some
+from worldmodels.errors import UserError
+
+CARRACING = EnvSettings("CarRacing-v3", {}, action_repeat=4, crop_rows=84, frame_size=64)
+
+
+def test_action_repeat_changes_nothing_but_what_is_drawn():
+    """Against stock CarRacing stepped by hand: the same frames, the same sums of rewards, the same end."""
+    stock = gymnasium.make("CarRacing-v3", disable_env_checker=True, max_episode_steps=30)
+    ours = make_env(EnvSettings("CarRacing-v3", {"max_episode_steps": 30}, action_repeat=4))
+    random = np.random.default_rng(0)
+    assert np.array_equal(stock.reset(seed=5)[0], ours.reset(seed=5)[0])
+    for _ in range(8):
+        action = random.uniform([-1, 0, 0], [1, 1, 0.2]).astype(np.float32)
+        frame, reward, terminated, truncated, info = ours.step(action)
+        total = 0.0
+        for _ in range(4):
+            wanted, one, wanted_terminated, wanted_truncated, _ = stock.step(action)
+            total += one
+            if wanted_terminated or wanted_truncated:
+                break
+        assert np.array_equal(frame, wanted)
+        assert reward == total
+        assert (terminated, truncated) == (wanted_terminated, wanted_truncated)
+    assert truncated and info["frames"] == 2, "30 frames are seven fours and two"
+
+
+def test_frames_are_the_upper_rows_at_64():
+    env = make_env(CARRACING)
+    assert env.observation_space.shape == (64, 64, 3)
+    frame, _ = env.reset(seed=1)
+    assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8
+    stock = gymnasium.make("CarRacing-v3", disable_env_checker=True).reset(seed=1)[0]
+    assert np.abs(frame.mean((0, 1)) - stock[:84].mean((0, 1))).max() < 0.5, "area averages keep the mean of rows 0–83"
+    assert np.abs(frame.mean((0, 1)) - stock.mean((0, 1))).max() > 5, "which the black bar below would lower"
+
+
+def test_reset_some_leaves_the_others_alone():
+    envs = make_envs(EnvSettings("environments:Counting-v0", {}), 3, asynchronous=False)
+    reset_some(envs, {0: 10, 1: 11, 2: 12})
+    envs.step(np.array([1, 2, 3]))
+    observation = reset_some(envs, {1: 99})
+    assert observation[:, 4, 0, 0].tolist() == [1, 0, 1], "t of each environment"
+    assert observation[:, 3, 0, 0].tolist() == [10, 99, 12], "seed of each environment"
+    envs.close()
+
+
+def test_an_unknown_environment_is_named():
+    with pytest.raises(UserError, match="NoSuch-v9"):
+        make_envs(EnvSettings("NoSuch-v9", {}), 2)
+
+
+def test_frames_are_asked_of_an_environment_without_any():
+    with pytest.raises(UserError, match=r"env\.frame_size=null"):
+        make_env(EnvSettings("CartPole-v1", {}, frame_size=64))

@@ -1,0 +1,101 @@
+"""From the environment to the training window: not one pair misaligned, not one across episodes."""
+
+import numpy as np
+import pytest
+import torch
+from environments import episode_length
+
+from worldmodels.envs.make import EnvSettings, closing, make_envs
+from worldmodels.envs.seeding import environment_seed
+from worldmodels.rollouts.behaviours import Uniform
+from worldmodels.rollouts.collect import play
+from worldmodels.rollouts.latents import encode_store
+from worldmodels.rollouts.replay import replay_of
+from worldmodels.rollouts.store import RolloutStore, sources_of
+from worldmodels.types import Posterior
+
+SETTINGS = EnvSettings("environments:Counting-v0", {})
+DESCRIPTION = {**SETTINGS.describe(), "action": {"type": "discrete", "n": 200}, "observation_shape": [8, 1, 1]}
+
+
+def decode(observation) -> tuple:
+    """seed, t and the action before, from observations [..., 8, 1, 1] or latents [..., 8]."""
+    word = torch.as_tensor(np.array(observation)).long().reshape(*observation.shape[:-3], 8)
+    seed = sum(word[..., byte] << (24 - 8 * byte) for byte in range(4))
+    return seed, word[..., 4], word[..., 5]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["sync", "async"])
+def store(request, tmp_path_factory):
+    seeds = [environment_seed("train", index) for index in range(19)] + [environment_seed("validation", 0)]
+    target = RolloutStore.create(tmp_path_factory.mktemp("store") / "counting", DESCRIPTION)
+    with closing(make_envs(SETTINGS, 4, asynchronous=request.param)) as envs:
+        for episode in play(envs, Uniform(envs.single_action_space), seeds):
+            target.append(episode, "uniform")
+    assert sorted(entry.seed for entry in target.entries) == sorted(seeds)
+    return RolloutStore.open(target.folder)
+
+
+def test_episodes_on_disk(store):
+    kinds = set()
+    for entry in store.entries:
+        episode = store.read(entry)
+        seed, t, before = decode(episode.observation)
+        length = episode_length(entry.seed)
+        assert (seed == entry.seed).all() and t.tolist() == list(range(length + 1))
+        assert before[1:].tolist() == episode.action.tolist(), "action[t] leads to observation[t + 1]"
+        assert before[0] == 255
+        assert episode.reward.tolist() == [10 * step + action for step, action in enumerate(episode.action)]
+        assert (entry.terminated, entry.truncated) == (entry.seed % 2 == 0, entry.seed % 2 == 1)
+        kinds.add(entry.terminated)
+    assert kinds == {True, False}, "both kinds of ends were seen"
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 9])
+@pytest.mark.parametrize("latent", [False, True])
+def test_windows(store, length, latent, tmp_path):
+    sources = sources_of([store], "train")
+    latents = None
+    if latent:  # a V whose mean is the observation itself
+        encoded = encode_store(
+            store,
+            lambda frame: Posterior(frame.reshape(-1, 8).float(), torch.full((len(frame), 8), -9.0)),
+            "a" * 64,
+            tmp_path,
+            lambda frames: None,
+            batch_size=3,
+        )
+        latents = [encoded[entry.shard] for _, entry in sources]
+    replay = replay_of(sources, latents=latents)
+    window = replay.windows(400, length, torch.Generator().manual_seed(0))
+    observation = window.observation.mean[..., None, None] if latent else window.observation
+    assert observation.shape[:2] == (length + 1, 400) and window.action.shape == (length, 400, 200)
+    seed, t, before = decode(observation)
+    valid = window.valid
+    action = window.action.argmax(-1)
+    assert (seed == seed[0]).all(), "one episode"
+    assert torch.equal(t[1:][valid], t[:-1][valid] + 1), "consecutive"
+    assert torch.equal(before[1:][valid], action[valid]), "the action between them"
+    assert torch.equal(window.reward[valid], (10 * t[:-1] + action)[valid].float())
+    ends = episode_lengths(seed[0])
+    assert torch.equal(window.terminated, (t[:-1] == ends - 1) & (seed[:-1] % 2 == 0) & valid)
+    assert torch.equal(window.first[valid], (t[:-1] == 0)[valid])
+    assert torch.equal(valid, t[0] + torch.arange(length)[:, None] < ends), "padded only past the end"
+    assert valid[0].all()
+    if length <= 2:
+        assert valid.all(), "windows that fit are never padded"
+
+
+def episode_lengths(seed: torch.Tensor) -> torch.Tensor:
+    return 3 + seed % 5
+
+
+def test_a_window_starts_anywhere_with_equal_chance(store):
+    replay = replay_of(sources_of([store], "train"))
+    window = replay.windows(20_000, 3, torch.Generator().manual_seed(1))
+    seed, t, _ = decode(window.observation[0])
+    _, counts = torch.unique(seed * 16 + t, return_counts=True)
+    starts = sum(episode_length(entry.seed) - 2 for _, entry in sources_of([store], "train"))
+    assert len(counts) == starts
+    expected = 20_000 / starts
+    assert ((counts - expected).abs() < 5 * expected**0.5).all()

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as reference_kl
+
+from worldmodels.errors import UserError
+from worldmodels.types import Posterior
+from worldmodels.vision.vae import VAE, kl_divergence, sample
+
+FRAMES = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def vae():
+    torch.manual_seed(0)
+    return VAE(latent_dim=8, width=0.25)
+
+
+def test_kl_divergence_against_torch():
+    posterior = Posterior(torch.randn(50, 7, dtype=torch.float64) * 3, torch.randn(50, 7, dtype=torch.float64))
+    ours = kl_divergence(posterior)
+    theirs = reference_kl(Normal(posterior.mean, posterior.log_std.exp()), Normal(0.0, 1.0)).sum(-1)
+    assert torch.allclose(ours, theirs, rtol=1e-12)
+    assert kl_divergence(Posterior(torch.zeros(1, 4), torch.zeros(1, 4))).item() == 0
+
+
+def test_loss_is_squared_error_plus_the_kl_above_its_tolerance(vae):
+    torch.manual_seed(1)
+    losses = vae.loss(FRAMES)
+    torch.manual_seed(1)
+    x = FRAMES.permute(0, 3, 1, 2).double() / 255
+    reconstruction, posterior = vae(x.float())
+    error = ((reconstruction.double() - x) ** 2).sum() / 6
+    kl = kl_divergence(posterior)
+    assert losses["reconstruction"].item() == pytest.approx(error.item(), rel=1e-5)
+    assert losses["kl"].item() == pytest.approx(kl.mean().item(), rel=1e-5)
+    assert kl.max() < 0.5 * 8, "an untrained V is below the tolerance"
+    assert losses["loss"].item() == pytest.approx(error.item() + 0.5 * 8, rel=1e-5)
+    vae.kl_tolerance, vae.kl_weight = 0.0, 3.0
+    torch.manual_seed(1)
+    assert vae.loss(FRAMES)["loss"].item() == pytest.approx(error.item() + 3 * kl.mean().item(), rel=1e-5)
+
+
+def test_no_kl_gradient_within_the_tolerance(vae):
+    def gradient():
+        vae.zero_grad()
+        torch.manual_seed(1)
+        vae.loss(FRAMES)["loss"].backward()
+        return vae.encoder.log_std.weight.grad.clone()
+
+    tolerant = gradient()
+    vae.kl_weight = 0.0
+    assert torch.equal(tolerant, gradient())
+    vae.kl_weight, vae.kl_tolerance = 1.0, 0.0
+    assert not torch.allclose(tolerant, gradient())
+
+
+def test_samples_have_the_posterior_s_moments():
+    posterior = Posterior(torch.tensor([2.0, -1.0]).expand(200_000, 2), torch.tensor([0.5, -1.0]).expand(200_000, 2))
+    z = sample(posterior, torch.Generator().manual_seed(0))
+    assert torch.allclose(z.mean(0), torch.tensor([2.0, -1.0]), atol=0.02)
+    assert torch.allclose(z.std(0).log(), torch.tensor([0.5, -1.0]), atol=0.01)
+
+
+def test_frames_and_back(vae):
+    posterior = vae.encode(FRAMES)
+    assert posterior.mean.shape == (6, 8)
+    image = vae.decode(posterior.mean)
+    assert image.shape == FRAMES.shape and image.dtype == torch.uint8
+
+
+def test_it_learns_two_pictures():
+    torch.manual_seed(0)
+    vae = VAE(latent_dim=4, width=0.25, kl_weight=0.01, learning_rate=3e-3)
+    frames = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    frames[0, :32], frames[1, :, :32] = 200, 120
+    optimizer = vae.configure_optimizers()
+    for _ in range(150):
+        optimizer.zero_grad()
+        vae.loss(frames)["loss"].backward()
+        optimizer.step()
+    seen = vae.decode(vae.encode(frames).mean).int()
+    assert (seen - frames.int()).abs().float().mean() < 8
+    assert (seen[0] - frames[1].int()).abs().float().mean() > 40
+
+
+def test_frames_of_another_size_are_refused(vae):
+    with pytest.raises(UserError, match="frame_size=64"):
+        vae.loss(torch.zeros(2, 96, 96, 3, dtype=torch.uint8))

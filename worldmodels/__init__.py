@@ -1,0 +1,8 @@
+"""World models: see (V), remember (M), drive (C), and learn to drive inside the dream."""
+
+from gymnasium.envs.registration import register
+
+__version__ = "0.1.0"
+
+# gymnasium.make_vec("worldmodels/Dream-v0", num_envs=8, memory="runs/…/best.ckpt")
+register(id="worldmodels/Dream-v0", vector_entry_point="worldmodels.worlds.dream_env:DreamVectorEnv")

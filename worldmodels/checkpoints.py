@@ -1,0 +1,92 @@
+"""Checkpoints that say what they are. Only tensors and plain values are ever loaded (`weights_only=True`)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .errors import UserError
+
+MAKES = {
+    "vision": "python scripts/train_vae.py",
+    "memory": "python scripts/train_mdnrnn.py",
+    "policy": "python scripts/train_controller.py",
+    "controller": "python scripts/train_controller.py algo=cmaes",
+}
+STAMP = "worldmodels"
+
+
+class Checkpoint(NamedTuple):
+    path: Path
+    kind: str  # one of MAKES
+    arguments: dict[str, Any]  # what the module's constructor takes
+    facts: dict[str, Any]  # what it was made from: environment, hashes of V and M
+    state: dict[str, torch.Tensor]
+    optimizer: dict[str, Any] | None
+    sha256: str  # of the file
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(checkpoint: dict[str, Any], kind: str, arguments: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write into a checkpoint what it is, so that `read` can tell."""
+    checkpoint[STAMP] = {"kind": kind, "arguments": arguments, "facts": facts}
+
+
+def read(path: str | Path, *kinds: str) -> Checkpoint:
+    """Load a checkpoint that must be one of `kinds`.
+
+    Raises UserError if it is missing, damaged, of another kind or not ours at all.
+    """
+    path = Path(path)
+    make = MAKES[kinds[0]]
+    if not path.is_file():
+        raise UserError(f"no {' or '.join(kinds)} checkpoint at {path}; make one with: {make}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(f"{path} is damaged or no checkpoint ({reason}); make it again with: {make}") from error
+    if not isinstance(content, dict) or STAMP not in content:
+        raise UserError(f"{path} was not written by worldmodels; make one with: {make}")
+    about = content[STAMP]
+    if about["kind"] not in kinds:
+        raise UserError(f"{path} holds a {about['kind']}, not a {' or '.join(kinds)}; make one with: {make}")
+    optimizer = (content.get("optimizer_states") or [None])[0]
+    return Checkpoint(
+        path, about["kind"], about["arguments"], about["facts"], content["state_dict"], optimizer, sha256(path)
+    )
+
+
+def require_same(name: str, wanted: str, found: Checkpoint, user: str) -> None:
+    """Refuse a checkpoint other than the one that `user` was trained with; both hashes are named."""
+    if found.sha256 != wanted:
+        raise UserError(
+            f"wrong {name} for {user}: it was trained with {wanted[:12]}, but {found.path} is {found.sha256[:12]}; "
+            f"pass the checkpoint that its lineage.json names, or train it again"
+        )
+
+
+def build(cls: Any, checkpoint: Checkpoint) -> tuple[Any, Checkpoint]:
+    """An evaluating instance of `cls` with the checkpoint's arguments and weights."""
+    module = cls(**checkpoint.arguments)
+    module.load_state_dict(checkpoint.state)
+    module.facts, module.optimizer_state = checkpoint.facts, checkpoint.optimizer
+    return module.eval(), checkpoint
+
+
+def restored(optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> torch.optim.Optimizer:
+    """The optimiser, with its moments where training goes on; its learning rate stays the one asked for."""
+    if state is not None:
+        rates = [group["lr"] for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate
+    return optimizer

@@ -1,0 +1,147 @@
+"""Vectors of real environments, and the preprocessing of their frames."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from ..errors import UserError
+
+# Box2D environments draw with SDL; without a display it must be told so before it starts.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+
+class EnvSettings(NamedTuple):
+    """All that decides what an environment shows and how it moves; it travels with every checkpoint."""
+
+    id: str
+    kwargs: dict[str, Any]
+    action_repeat: int = 1
+    crop_rows: int | None = None  # keep the rows above this one (CarRacing: 84, without the indicator bar)
+    frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
+
+    def describe(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+class ActionRepeat(gymnasium.Wrapper):
+    """Repeat each action for some frames, add up their rewards, stop early at an end.
+
+    Stock CarRacing spends 99 % of its time drawing inside `step`. Frames that nobody will see are not drawn: the
+    physics, the rewards and the frame that is returned stay the stock ones.
+    """
+
+    def __init__(self, env: gymnasium.Env, repeat: int):
+        super().__init__(env)
+        self.repeat = repeat
+        self._draws_in_step = hasattr(env.unwrapped, "_render_road")
+
+    def step(self, action):
+        total, frames = 0.0, 0
+        for frame in range(self.repeat):
+            self._draw(frame == self.repeat - 1)
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total, frames = total + float(reward), frames + 1
+            if terminated or truncated:
+                break
+        if frames < self.repeat and self._draws_in_step:  # ended on a frame that was not drawn
+            self._draw(True)
+            observation = self.unwrapped._render("state_pixels")  # pyright: ignore[reportAttributeAccessIssue]
+        return observation, total, terminated, truncated, {**info, "frames": frames}  # pyright: ignore[reportPossiblyUnboundVariable]
+
+    def _draw(self, draw: bool) -> None:
+        if not self._draws_in_step:
+            return
+        unwrapped: Any = self.unwrapped
+        if draw:
+            unwrapped.__dict__.pop("_render", None)
+        else:
+            unwrapped._render = lambda mode: unwrapped.state
+
+
+class CropResize(gymnasium.ObservationWrapper):
+    """Keep the upper rows of a frame and shrink them to a square, area-averaged."""
+
+    def __init__(self, env: gymnasium.Env, crop_rows: int | None, size: int):
+        super().__init__(env)
+        if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 3):
+            raise UserError(f"frame_size={size} needs an environment with frames; set env.frame_size=null")
+        self.crop_rows, self.size = crop_rows, size
+        self.observation_space = spaces.Box(0, 255, (size, size, env.observation_space.shape[2]), np.uint8)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        return cv2.resize(observation[: self.crop_rows], (self.size, self.size), interpolation=cv2.INTER_AREA)
+
+
+def make_env(settings: EnvSettings) -> gymnasium.Env:
+    """One environment with its wrappers."""
+    try:
+        env = gymnasium.make(settings.id, disable_env_checker=True, **settings.kwargs)
+    except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
+        raise UserError(
+            f"cannot make the environment {settings.id!r} ({str(error).splitlines()[0]}); "
+            "see the known ones with: python -c 'import gymnasium; gymnasium.pprint_registry()'"
+        ) from error
+    env = ActionRepeat(env, settings.action_repeat)
+    if settings.frame_size is not None:
+        env = CropResize(env, settings.crop_rows, settings.frame_size)
+    return env
+
+
+def make_envs(settings: EnvSettings, num_envs: int, asynchronous: bool = True) -> gymnasium.vector.VectorEnv:
+    """A vector of environments that never resets by itself: ended ones wait for `reset` with a `reset_mask`.
+
+    So every episode begins with a seed of our choosing, and its true last observation is the one returned.
+
+    asynchronous: a process for each environment, observations in shared memory; else all in this process.
+    Raises UserError for an unknown environment.
+    """
+    make_env(settings).close()  # fail here with one line rather than in a worker
+    functions = [partial(make_env, settings)] * num_envs
+    mode = gymnasium.vector.AutoresetMode.DISABLED
+    if asynchronous:
+        # fork would copy the threads' locks of torch and OpenMP; forkserver starts clean, and imports once for all
+        multiprocessing.set_forkserver_preload(["worldmodels.envs.make"])
+        return gymnasium.vector.AsyncVectorEnv(functions, shared_memory=True, autoreset_mode=mode, context="forkserver")
+    return gymnasium.vector.SyncVectorEnv(functions, autoreset_mode=mode)
+
+
+@contextmanager
+def closing(envs: gymnasium.vector.VectorEnv) -> Iterator[gymnasium.vector.VectorEnv]:
+    """Close the environments however the block ends; worker processes are not waited for."""
+    try:
+        yield envs
+    finally:
+        envs.close(terminate=True) if isinstance(envs, gymnasium.vector.AsyncVectorEnv) else envs.close()
+
+
+def reset_some(envs: gymnasium.vector.VectorEnv, seeds: dict[int, int]) -> np.ndarray:
+    """Reset the environments that `seeds` names, each with its seed; returns all observations [B, …]."""
+    mask = np.zeros(envs.num_envs, dtype=np.bool_)
+    mask[list(seeds)] = True
+    everyone = [seeds.get(index) for index in range(envs.num_envs)]
+    observation, _ = envs.reset(seed=everyone, options={"reset_mask": mask})  # pyright: ignore[reportArgumentType]
+    return observation
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides an environment's numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("gymnasium", "box2d", "pygame-ce", "opencv-python-headless", "numpy", "torch", "lightning"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,90 @@
+"""Training M on windows of latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import checkpoints
+from ..types import Posterior, Window
+from . import mixture
+from .mdnrnn import MDNRNN
+
+
+class Memory(lightning.LightningModule):
+    """Loss = −log p(zₜ₊₁ | zₜ, aₜ, hₜ) per dimension + reward_weight · (r̂ − r)² + terminated_weight · cross-entropy.
+
+    Each a mean over the valid steps. z is drawn anew from V's posterior at each batch, which keeps M from fitting one
+    draw (arXiv 1803.10122, appendix A.2).
+    """
+
+    kind = "memory"
+
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        hidden_dim: int = 256,
+        mixtures: int = 5,
+        restart_input: bool = False,
+        reward_weight: float = 1.0,
+        terminated_weight: float = 1.0,
+        learning_rate: float = 1e-3,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.learning_rate, self.reward_weight, self.terminated_weight = learning_rate, reward_weight, terminated_weight
+        self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
+        self.facts: dict[str, Any] = {}
+        self.optimizer_state: dict[str, Any] | None = None
+
+    def loss(self, window: Window) -> dict[str, Tensor]:
+        """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, `terminated` in nats."""
+        posterior: Posterior = window.observation
+        z = torch.addcmul(posterior.mean, posterior.log_std.exp(), torch.randn_like(posterior.mean))
+        prediction, _ = self.network(z[:-1], window.action, window.first)
+        nll = -mixture.log_prob(prediction.next_z, z[1:]).mean(-1)
+        reward_error = (prediction.reward - window.reward).square()
+        terminated = functional.binary_cross_entropy_with_logits(
+            prediction.terminated_logit, window.terminated.float(), reduction="none"
+        )
+        weight = window.valid.float() / window.valid.sum().clamp(min=1)
+        parts = {
+            "nll": (nll * weight).sum(),
+            "reward_error": (reward_error * weight).sum(),
+            "terminated": (terminated * weight).sum(),
+        }
+        total = (
+            parts["nll"]
+            + self.reward_weight * parts["reward_error"]
+            + self.terminated_weight * parts["terminated"]
+        )
+        return {"loss": total, **parts}
+
+    def training_step(self, window: Window, _: int) -> Tensor:
+        losses = self.loss(window)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=window.reward.shape[1])
+        return losses["loss"]
+
+    def validation_step(self, window: Window, _: int) -> None:
+        losses = self.loss(window)
+        self.log_dict(
+            {f"validation/{name}": value for name, value in losses.items()}, batch_size=window.reward.shape[1]
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate)
+        return checkpoints.restored(optimizer, self.optimizer_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[Memory, checkpoints.Checkpoint]:
+        """The trained M and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
+        return checkpoints.build(cls, checkpoints.read(path, cls.kind))

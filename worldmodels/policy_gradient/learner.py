@@ -1,0 +1,141 @@
+"""The loop that every policy-gradient algorithm shares: play the world, estimate, take one gradient step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from .. import checkpoints
+from ..types import Trajectory
+from ..worlds.protocol import World
+from .policies import Policy
+
+
+class PolicyGradient(lightning.LightningModule):
+    """An algorithm is its difference: `estimate` (returns, advantages) and whether it plays whole episodes.
+
+    The world is handed in and never asked what it is. Playing happens inside `training_step`: a data loader would
+    prefetch, and so play with the weights of one update ago.
+
+    steps: length of a rollout; where `whole_episodes`, the most steps that an episode may take.
+    """
+
+    whole_episodes = False
+
+    def __init__(
+        self,
+        policy: Policy,
+        world: World,
+        steps: int,
+        discount: float = 0.99,
+        learning_rate: float = 7e-4,
+        entropy_weight: float = 0.0,
+        value_weight: float = 0.5,
+        max_gradient_norm: float = 0.5,
+        normalize_advantage: bool = False,
+    ):
+        super().__init__()
+        self.policy, self.world, self.steps, self.discount = policy, world, steps, discount
+        self.learning_rate, self.entropy_weight, self.value_weight = learning_rate, entropy_weight, value_weight
+        self.max_gradient_norm, self.normalize_advantage = max_gradient_norm, normalize_advantage
+        self.state: Tensor | None = None
+        self.steps_played = 0
+        self.returns = EpisodeReturns(world.batch)
+
+    def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of ∇log π [T, B], and targets of V [T, B], from V(sₜ) [T, B] without gradient."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def play(self) -> Trajectory:
+        """T steps of the world, acting by π."""
+        state = self.world.reset() if self.state is None or self.whole_episodes else self.state
+        rows = []
+        alive = torch.ones(self.world.batch, dtype=torch.bool, device=self.device)
+        for t in range(self.steps):
+            action = self.policy.act(state, sample=True)
+            step = self.world.step(action)
+            last = t == self.steps - 1
+            rows.append((state, action, step.reward, step.terminated, step.truncated, self._bootstrap(step, last), alive))
+            self.returns.add(step.reward, step.terminated | step.truncated, alive)
+            if self.whole_episodes:
+                alive = alive & ~(step.terminated | step.truncated)
+                if not alive.any():
+                    break
+            state = step.state
+        self.state = state
+        self.steps_played += len(rows) * self.world.batch
+        return Trajectory(*(torch.stack(column) for column in zip(*rows)))
+
+    def _bootstrap(self, step: Any, last: bool) -> Tensor:
+        """V of the true next state where it is needed: at a truncation and at the rollout's end."""
+        needed = torch.ones_like(step.truncated) if last else step.truncated
+        if not last and not needed.any():
+            return torch.zeros_like(step.reward)
+        return torch.where(needed, self.policy.value(step.next_state), 0.0)
+
+    def loss(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        """−E[log π(a|s) · A] + value_weight · E[(V − target)²] − entropy_weight · E[H(π)], over the valid steps."""
+        actions, value = self.policy(trajectory.state)
+        advantage, target = self.estimate(trajectory, value.detach())
+        weight = trajectory.valid.float() / trajectory.valid.sum()
+        if self.normalize_advantage:
+            mean = (advantage * weight).sum()
+            spread = ((advantage - mean).square() * weight).sum().sqrt()
+            advantage = (advantage - mean) / (spread + 1e-8)
+        policy_loss = -(actions.log_prob(trajectory.action) * advantage * weight).sum()
+        value_loss = ((value - target).square() * weight).sum()
+        entropy = (actions.entropy() * weight).sum()
+        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
+        return {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        trajectory = self.play()
+        losses = self.loss(trajectory)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=1)
+        self.log("train/return", self.returns.mean(), prog_bar=True, batch_size=1)
+        if self.world.frames_per_step:
+            self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
+        else:
+            self.log("dream_step", float(self.steps_played), batch_size=1)
+        return losses["loss"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.learning_rate, eps=1e-5)
+        return checkpoints.restored(optimizer, self.policy.optimizer_state)
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_gradient_norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoints.stamp(checkpoint, self.policy.kind, self.policy.arguments, self.policy.facts)
+
+
+class EpisodeReturns:
+    """Running mean of the returns of the last episodes, kept on the device: no look at the host while playing."""
+
+    def __init__(self, batch: int, momentum: float = 0.95):
+        self.batch, self.momentum = batch, momentum
+        self.running: Tensor | None = None
+        self.total: Tensor
+        self.count: Tensor
+
+    def add(self, reward: Tensor, ended: Tensor, alive: Tensor) -> None:
+        if self.running is None:
+            self.running = torch.zeros_like(reward)
+            self.total, self.count = reward.new_zeros(()), reward.new_zeros(())
+        self.running = self.running + reward * alive
+        done = (ended & alive).float()
+        self.total = self.total + (self.running * done).sum()
+        self.count = self.count + done.sum()
+        self.running = self.running * (1 - (ended & alive).float())
+
+    def mean(self) -> Tensor:
+        """Mean over the episodes that ended lately, older ones fading; NaN before the first."""
+        result = self.total / self.count
+        if self.count > 0:
+            self.total, self.count = self.total * self.momentum, self.count * self.momentum
+        return result

@@ -1,0 +1,210 @@
+"""Policies: a body, a head that is a distribution over the environment's actions, and a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.distributions import Beta, Categorical, Normal
+from torch.nn import functional
+
+from .. import checkpoints
+from ..envs.spaces import action_dim
+from ..errors import UserError
+
+# Beta and tanh reach the bounds only in the limit; actions stay this far (of the half-width) inside.
+MARGIN = 1e-6
+
+
+class ActionDistribution(Protocol):
+    def sample(self) -> Tensor: ...
+    def mode(self) -> Tensor: ...
+    def log_prob(self, action: Tensor) -> Tensor: ...
+    def entropy(self) -> Tensor: ...
+
+
+class CategoricalActions:
+    """i64 [...] from logits [..., n]."""
+
+    def __init__(self, logits: Tensor):
+        self.distribution = Categorical(logits=logits, validate_args=False)
+
+    def sample(self) -> Tensor:
+        return self.distribution.sample()
+
+    def mode(self) -> Tensor:
+        return self.distribution.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return self.distribution.log_prob(action)
+
+    def entropy(self) -> Tensor:
+        return self.distribution.entropy()
+
+
+class BetaActions:
+    """f32 [..., A] in the box: low + (high − low) · x with x ~ Beta(α, β), α, β ≥ 1 (Chou et al. 2017, PMLR 70).
+
+    parameters [..., 2A]; the densities are those of the action in the environment's units.
+    """
+
+    def __init__(self, parameters: Tensor, low: Tensor, high: Tensor):
+        alpha, beta = (functional.softplus(parameters) + 1).chunk(2, -1)
+        self.distribution = Beta(alpha, beta, validate_args=False)
+        self.low, self.width = low, high - low
+
+    def sample(self) -> Tensor:
+        return self.low + self.width * self.distribution.sample()
+
+    def mode(self) -> Tensor:
+        return self.low + self.width * self.distribution.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        x = ((action - self.low) / self.width).clamp(MARGIN / 2, 1 - MARGIN / 2)
+        return (self.distribution.log_prob(x) - self.width.log()).sum(-1)
+
+    def entropy(self) -> Tensor:
+        return (self.distribution.entropy() + self.width.log()).sum(-1)
+
+
+class SquashedGaussianActions:
+    """f32 [..., A] in the box: centre + half-width · tanh(u), u ~ N(μ, σ²) (Haarnoja et al. 2018, arXiv 1801.01290, C).
+
+    The entropy has no closed form: it is estimated from one reparametrised draw.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor, low: Tensor, high: Tensor):
+        self.distribution = Normal(mean, log_std.clamp(-5, 2).exp(), validate_args=False)
+        self.centre, self.half = (low + high) / 2, (high - low) / 2
+
+    def sample(self) -> Tensor:
+        return self.centre + self.half * torch.tanh(self.distribution.sample())
+
+    def mode(self) -> Tensor:
+        return self.centre + self.half * torch.tanh(self.distribution.mean)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        y = ((action - self.centre) / self.half).clamp(-1 + MARGIN, 1 - MARGIN)
+        return self._density(torch.atanh(y))
+
+    def entropy(self) -> Tensor:
+        return -self._density(self.distribution.rsample())
+
+    def _density(self, u: Tensor) -> Tensor:
+        # log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), which does not overflow
+        squash = 2 * (np.log(2) - u - functional.softplus(-2 * u))
+        return (self.distribution.log_prob(u) - squash - self.half.log()).sum(-1)
+
+
+class FrameBody(nn.Module):
+    """u8 [N, H, W, C] to features [N, features] (Mnih et al. 2015, Nature 518)."""
+
+    def __init__(self, shape: Sequence[int], features: int = 256):
+        super().__init__()
+        height, width, channels = shape
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, stride=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            size = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
+        self.linear = nn.Sequential(nn.Linear(size, features), nn.ReLU())
+
+    def forward(self, frame: Tensor) -> Tensor:
+        lead = frame.shape[:-3]
+        pixels = rearrange(frame.reshape(-1, *frame.shape[-3:]), "n h w c -> n c h w").float() / 255
+        return self.linear(self.convolutions(pixels)).reshape(*lead, -1)
+
+
+def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
+    """Linear layers with tanh between them; orthogonal weights, the last layer's scaled by `output_gain`."""
+    layers: list[nn.Module] = []
+    for number, (before, after) in enumerate(zip(sizes, sizes[1:])):
+        last = number == len(sizes) - 2
+        linear = nn.Linear(before, after)
+        nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+class Policy(nn.Module):
+    """π(a | s) and V(s), each with its own hidden layers; frames share one convolutional body.
+
+    state_shape: (S,) for vectors and latent states, (H, W, C) for frames; action_space: as envs.spaces.describe gives
+    it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions.
+    """
+
+    kind = "policy"
+
+    def __init__(
+        self,
+        state_shape: Sequence[int],
+        action_space: dict[str, Any],
+        hidden: Sequence[int] = (64, 64),
+        value_hidden: Sequence[int] = (64, 64),
+        distribution: str = "beta",
+    ):
+        super().__init__()
+        if distribution not in ("beta", "gaussian"):
+            raise UserError(f"unknown policy.distribution {distribution!r}; choose beta or gaussian")
+        self.arguments = {
+            "state_shape": list(state_shape),
+            "action_space": action_space,
+            "hidden": list(hidden),
+            "value_hidden": list(value_hidden),
+            "distribution": distribution,
+        }
+        self.facts: dict[str, Any] = {}
+        self.optimizer_state: dict[str, Any] | None = None
+        self.discrete, self.distribution = action_space["type"] == "discrete", distribution
+        self.body = FrameBody(state_shape) if len(state_shape) == 3 else nn.Identity()
+        features = 256 if len(state_shape) == 3 else state_shape[0]
+        actions = action_dim(action_space)
+        outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
+        self.actor = mlp([features, *hidden, outputs], output_gain=0.01)
+        self.critic = mlp([features, *value_hidden, 1], output_gain=1.0)
+        if not self.discrete:
+            self.register_buffer("low", torch.tensor(action_space["low"]))
+            self.register_buffer("high", torch.tensor(action_space["high"]))
+            if distribution == "gaussian":
+                self.log_std = nn.Parameter(torch.full((actions,), -0.5))
+
+    def forward(self, state: Tensor) -> tuple[ActionDistribution, Tensor]:
+        """States [..., S] or u8 [..., H, W, C] to π and V [...]."""
+        features = self.body(state)
+        return self._actions(features), self.critic(features).squeeze(-1)
+
+    def act(self, state: Tensor, sample: bool = False) -> Tensor:
+        """The mode of π, or a draw from it."""
+        actions = self._actions(self.body(state))
+        return actions.sample() if sample else actions.mode()
+
+    def value(self, state: Tensor) -> Tensor:
+        return self.critic(self.body(state)).squeeze(-1)
+
+    def _actions(self, features: Tensor) -> ActionDistribution:
+        out = self.actor(features)
+        if self.discrete:
+            return CategoricalActions(out)
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        if self.distribution == "beta":
+            return BetaActions(out, low, high)
+        return SquashedGaussianActions(out, self.log_std.expand_as(out), low, high)
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[Policy, checkpoints.Checkpoint]:
+        """The trained policy and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
+        checkpoint = checkpoints.read(path, cls.kind)
+        weights = {k.removeprefix("policy."): v for k, v in checkpoint.state.items()}
+        return checkpoints.build(cls, checkpoint._replace(state=weights))

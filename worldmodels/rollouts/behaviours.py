@@ -1,0 +1,123 @@
+"""Ways to act without having learned: what fills the first store.
+
+Each environment has its own random stream, seeded by its episode: an episode is the same in any vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from gymnasium import spaces
+
+from ..errors import UserError
+
+
+class RandomBehaviour:
+    """Shared by all: a random stream for each environment, and the range to draw actions from.
+
+    low, high: a box within the action space to explore (CarRacing hardly moves while the brake is drawn from [0, 1]).
+    """
+
+    def __init__(self, space: spaces.Space, low: Sequence[float] | None = None, high: Sequence[float] | None = None):
+        self.discrete = isinstance(space, spaces.Discrete)
+        if isinstance(space, spaces.Discrete):
+            self.actions = int(space.n)
+        elif isinstance(space, spaces.Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all():
+            self.low = np.array(space.low if low is None else low, np.float32)
+            self.high = np.array(space.high if high is None else high, np.float32)
+            if (self.low < space.low).any() or (self.high > space.high).any() or self.low.shape != space.shape:
+                raise UserError(f"collect.low and collect.high must be {space.shape[0]} values within {space}")
+        else:
+            raise UserError(f"cannot explore {space}; actions must be discrete or a bounded box")
+        self.random: dict[int, np.random.Generator] = {}
+
+    def begin(self, seeds: dict[int, int]) -> None:
+        for slot, seed in seeds.items():
+            self.random[slot] = np.random.default_rng([seed, 1])
+            self.begin_slot(slot)
+
+    def begin_slot(self, slot: int) -> None:
+        """Called after the slot's stream was seeded."""
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        actions = [self.act(slot, observation[slot]) for slot in range(len(observation))]
+        return np.array(actions, np.int64 if self.discrete else np.float32)
+
+    def act(self, slot: int, observation: np.ndarray) -> np.ndarray | int:
+        """Uniform over the range."""
+        if self.discrete:
+            return int(self.random[slot].integers(self.actions))
+        return self.random[slot].uniform(self.low, self.high).astype(np.float32)
+
+    def scale(self, unit: np.ndarray) -> np.ndarray:
+        """From [−1, 1] to the range."""
+        return self.low + (unit + 1) / 2 * (self.high - self.low)
+
+
+Uniform = RandomBehaviour
+
+
+class Brownian(RandomBehaviour):
+    """Smooth noise: a random walk with reflection in [−1, 1], a step of σ each time. Continuous actions only."""
+
+    def __init__(self, space: spaces.Space, low=None, high=None, step: float = 0.2):
+        super().__init__(space, low, high)
+        if self.discrete:
+            raise UserError(f"brownian noise needs continuous actions, not {space}; use collect.behaviour=held")
+        self.step = step
+        self.position: dict[int, np.ndarray] = {}
+
+    def begin_slot(self, slot: int) -> None:
+        self.position[slot] = self.random[slot].uniform(-1, 1, self.low.shape)
+
+    def act(self, slot: int, observation: np.ndarray) -> np.ndarray:
+        walked = self.position[slot] + self.step * self.random[slot].standard_normal(self.low.shape)
+        self.position[slot] = 1 - np.abs((walked + 1) % 4 - 2)  # reflected at both ends
+        return self.scale(self.position[slot]).astype(np.float32)
+
+
+class Held(RandomBehaviour):
+    """A random action, kept for `hold` steps."""
+
+    def __init__(self, space: spaces.Space, low=None, high=None, hold: int = 8):
+        super().__init__(space, low, high)
+        self.hold = hold
+        self.kept: dict[int, tuple[int, np.ndarray | int]] = {}
+
+    def begin_slot(self, slot: int) -> None:
+        self.kept.pop(slot, None)
+
+    def act(self, slot: int, observation: np.ndarray) -> np.ndarray | int:
+        left, action = self.kept.get(slot, (0, 0))
+        if left == 0:
+            left, action = self.hold, super().act(slot, observation)
+        self.kept[slot] = (left - 1, action)
+        return action
+
+
+class RandomNetwork(RandomBehaviour):
+    """A linear policy with weights drawn anew for each episode, on the coarse frame (8×8) or on the vector."""
+
+    def __init__(self, space: spaces.Space, low=None, high=None, scale_weights: float = 2.0):
+        super().__init__(space, low, high)
+        self.scale_weights = scale_weights
+        self.weights: dict[int, np.ndarray] = {}
+
+    def begin_slot(self, slot: int) -> None:
+        self.weights.pop(slot, None)
+
+    def act(self, slot: int, observation: np.ndarray) -> np.ndarray | int:
+        if observation.ndim == 3:
+            observation = cv2.resize(observation, (8, 8), interpolation=cv2.INTER_AREA) / 127.5 - 1
+        features = np.append(observation.ravel(), 1.0)
+        outputs = self.actions if self.discrete else len(self.low)
+        if slot not in self.weights:
+            spread = self.scale_weights / np.sqrt(len(features))
+            self.weights[slot] = self.random[slot].normal(0, spread, (outputs, len(features)))
+        out = self.weights[slot] @ features
+        return int(out.argmax()) if self.discrete else self.scale(np.tanh(out)).astype(np.float32)
+
+
+BEHAVIOURS = {"uniform": Uniform, "brownian": Brownian, "held": Held, "network": RandomNetwork}

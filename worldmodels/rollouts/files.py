@@ -1,0 +1,44 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+
+def sync(path: Path) -> None:
+    """Force a file or a folder's entries onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    sync(temporary)
+    temporary.rename(path)
+    sync(path.parent)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array and force it onto the disk."""
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+    sync(path)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raise UserError where `size` bytes would not fit with a margin of 64 MiB."""
+    free = shutil.disk_usage(folder).free
+    if free < size + (64 << 20):
+        raise UserError(f"{folder} has {free >> 20} MiB free and {size >> 20} MiB are needed; free some disk space")

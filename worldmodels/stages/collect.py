@@ -1,0 +1,95 @@
+"""Collect episodes of a real environment into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..envs.make import closing, versions
+from ..envs.seeding import environment_seed
+from ..envs.spaces import restore
+from ..errors import UserError
+from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.collect import Behaviour, play
+from ..rollouts.store import RolloutStore
+from ..tracking import Progress, Run, StageResult
+from .driving import load_driver
+from .settings import describe_environment, open_envs
+
+
+def collect(
+    run: Run,
+    store: str | Path,
+    env: dict[str, Any],
+    episodes: int,
+    behaviour: str | Sequence[str],
+    seed: int,
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
+    checkpoint: str | Path | None = None,
+    noise: float = 0.0,
+    validation_every: int = 10,
+    device: str = "cpu",
+    complete: bool = False,
+) -> StageResult:
+    """Append `episodes` to the store at `store`; with complete, only as many as it lacks to hold so many.
+
+    behaviour: one of BEHAVIOURS, or several that take turns, or "controller" with its checkpoint and noise.
+    Every validation_every-th episode of a store gets a seed of the validation space, the others training seeds.
+    """
+    if episodes < 1 or validation_every < 2:
+        raise UserError("collect.episodes must be at least 1 and collect.validation_every at least 2")
+    names = [behaviour] if isinstance(behaviour, str) else list(behaviour)
+    description = describe_environment(env)
+    target = RolloutStore.create(store, description)
+    wanted = episodes - len(target.entries) if complete else episodes
+    present = {entry.seed for entry in target.entries}
+    fresh = ((number, _seed(number, validation_every, seed)) for number in count())
+    # an interrupted collection leaves gaps: they are filled first
+    planned = list(islice(((number, chosen) for number, chosen in fresh if chosen not in present), max(wanted, 0)))
+    actions = restore(description["action"])
+    inputs = {"controller": Path(checkpoint)} if checkpoint else {}
+    frames = 0
+    with closing(open_envs(env, min(env["num_envs"], max(wanted, 1)), env["asynchronous"])) as envs:
+        chosen: list[tuple[str, Behaviour]] = []
+        for name in names:
+            if name == "controller":
+                if checkpoint is None:
+                    raise UserError("behaviour=controller needs collect.checkpoint=runs/train_controller/…/last.ckpt")
+                driver, trained = load_driver(checkpoint, envs.num_envs, device, noise=noise)
+                if trained["action"] != description["action"]:
+                    raise UserError(f"{checkpoint} acts in {trained['id']}, not in {description['id']}; set env to match")
+                chosen.append((name, driver))
+            elif name in BEHAVIOURS:
+                chosen.append((name, BEHAVIOURS[name](actions, low, high)))
+            else:
+                known = ", ".join([*BEHAVIOURS, "controller"])
+                raise UserError(f"unknown collect.behaviour {name!r}; choose among {known}")
+        run.begin(description["id"], inputs, versions(), store=str(store), episodes_before=len(target.entries))
+        with Progress("collect", len(planned), "episodes") as progress:
+            for turn, (name, chooser) in enumerate(chosen):
+                seeds = [seed for number, seed in planned if number % len(chosen) == turn]
+                for episode in play(envs, chooser, seeds):
+                    target.append(episode, name)
+                    frames += len(episode.reward) * description["action_repeat"]
+                    progress.advance(frames=frames)
+    returns = [entry.total_reward for entry in target.entries]
+    return StageResult(
+        frames,
+        "frames",
+        f"{len(returns)} episodes, mean return {np.mean(returns):.0f}",
+        {"store": Path(store)},
+        {"episodes": len(returns), "frames": frames, "mean_return": float(np.mean(returns))},
+    )
+
+
+def _seed(number: int, validation_every: int, run_seed: int) -> int:
+    """The seed of a store's episode: its split follows from it."""
+    if number % validation_every == 0:
+        # validation seeds are the same for every run; their order here need not be
+        return environment_seed("validation", number // validation_every + 1000 * run_seed)
+    return environment_seed("train", number, run_seed)

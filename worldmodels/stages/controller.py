@@ -1,0 +1,207 @@
+"""Train C: in the dream, in the latent world, or model-free in the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from .. import checkpoints
+from ..controller.cmaes import evolve
+from ..controller.networks import Controller
+from ..envs.make import closing, versions
+from ..envs.seeding import environment_seed
+from ..errors import UserError
+from ..policy_gradient.a2c import A2C
+from ..policy_gradient.learner import PolicyGradient
+from ..policy_gradient.policies import Policy
+from ..policy_gradient.reinforce import Reinforce
+from ..tracking import Progress, Run, StageResult, pick_device
+from ..worlds.dream_env import dream_from_checkpoint
+from ..worlds.gym_world import GymWorld, Observed
+from ..worlds.protocol import World
+from .driving import Models
+from .settings import describe_environment, open_envs
+from .training import fit
+
+LEARNERS: dict[str, type[PolicyGradient]] = {"a2c": A2C, "reinforce": Reinforce}
+
+
+def train_controller(
+    run: Run,
+    vision: str | Path,
+    memory: str | Path,
+    world: str,
+    algo: dict[str, Any],
+    policy: dict[str, Any],
+    horizon: int,
+    temperature: float,
+    batch: int,
+    num_envs: int,
+    asynchronous: bool,
+    seed: int,
+    see_cell: bool = False,
+    device: str = "auto",
+    continue_from: str | Path | None = None,
+) -> StageResult:
+    """C on states cat(z, h), or cat(z, h, c) with see_cell.
+
+    world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
+    environments seen through V and M).
+    """
+    where = pick_device(device)
+    if world not in ("dream", "latent"):
+        raise UserError(f"unknown controller.world {world!r}; choose dream or latent")
+    lightning.seed_everything(seed, verbose=False)
+    models = Models(vision, memory, where)
+    environment = models.environment
+    run.begin(environment["id"], _inputs(vision=vision, memory=memory, continued=continue_from), versions(), world=world)
+    facts = {
+        "environment": environment,
+        "world": world,
+        "vision": str(vision),
+        "vision_sha256": models.vision_checkpoint.sha256,
+        "memory": str(memory),
+        "memory_sha256": models.memory_checkpoint.sha256,
+        "see_cell": see_cell,
+    }
+    if world == "dream":
+        dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where)
+        return _learn(run, dream, algo, policy, facts, seed, where, continue_from)
+    envs = open_envs(environment, num_envs, asynchronous)
+    with closing(envs):
+        real = GymWorld(
+            envs, models.tracker(num_envs, see_cell=see_cell), _training_seeds(seed), environment["action_repeat"]
+        )
+        return _learn(run, real, algo, policy, facts, seed, where, continue_from)
+
+
+def train_baseline(
+    run: Run,
+    env: dict[str, Any],
+    algo: dict[str, Any],
+    policy: dict[str, Any],
+    seed: int,
+    device: str = "auto",
+    continue_from: str | Path | None = None,
+) -> StageResult:
+    """The same learners without a model: states are the environment's vectors or frames."""
+    where = pick_device(device)
+    lightning.seed_everything(seed, verbose=False)
+    environment = describe_environment(env)
+    run.begin(environment["id"], _inputs(continued=continue_from), versions(), world="real")
+    facts = {"environment": environment, "world": "real", "vision": None, "memory": None, "see_cell": False}
+    envs = open_envs(env, env["num_envs"], env["asynchronous"])
+    with closing(envs):
+        world = GymWorld(
+            envs, Observed(envs.single_observation_space, where), _training_seeds(seed), environment["action_repeat"]
+        )
+        return _learn(run, world, algo, policy, facts, seed, where, continue_from)
+
+
+def _learn(
+    run: Run,
+    world: World,
+    algo: dict[str, Any],
+    policy: dict[str, Any],
+    facts: dict[str, Any],
+    seed: int,
+    where: torch.device,
+    continue_from: str | Path | None,
+) -> StageResult:
+    """Hand the world to the algorithm that `algo` names."""
+    algo = dict(algo)
+    name = algo.pop("name")
+    if name == "cmaes":
+        return _evolve(run, world, algo, policy, facts, seed, where, continue_from)
+    if name not in LEARNERS:
+        raise UserError(f"unknown algo {name!r}; choose among {', '.join([*LEARNERS, 'cmaes'])}")
+    actor = Policy(world.state_shape, world.action_space, **policy)
+    if continue_from is not None:
+        actor = _continued(actor, Policy, continue_from)
+    actor.facts = facts
+    updates = algo.pop("updates")
+    learner = LEARNERS[name](actor.to(where), world, **algo)
+    steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
+    shown = ("train/return", "train/entropy")
+    path, _ = fit(learner, steps, run, 1, updates, where, "C", shown)
+    mean = float(learner.returns.mean())
+    return StageResult(
+        learner.steps_played,
+        "steps",
+        f"training return {mean:.0f}",
+        {"checkpoint": path},
+        {"training_return": mean, "env_steps": learner.steps_played * world.frames_per_step},
+    )
+
+
+def _evolve(
+    run: Run,
+    world: World,
+    algo: dict[str, Any],
+    policy: dict[str, Any],
+    facts: dict[str, Any],
+    seed: int,
+    where: torch.device,
+    continue_from: str | Path | None,
+) -> StageResult:
+    hidden = list(policy["hidden"])
+    if len(world.state_shape) != 1 or len(hidden) > 1:
+        raise UserError("algo=cmaes takes vectors and at most one hidden layer; set policy.hidden=[] or [n]")
+    controller = Controller(world.state_shape, world.action_space, hidden[0] if hidden else 0, algo.pop("bias")).to(where)
+    if continue_from is not None:
+        controller = _continued(controller, Controller, continue_from)
+    controller.facts = facts
+    path = run.folder / "last.ckpt"
+    loggers = run.loggers()
+    generation = None
+    with Progress("C", algo["generations"], "generations") as progress:
+        for generation in evolve(world, controller, seed=seed, **algo):
+            progress.advance(best=generation.best, mean=generation.mean)
+            controller.save(path)
+            steps = "env_step" if world.frames_per_step else "dream_step"
+            figures = {
+                "train/best": generation.best,
+                "train/mean": generation.mean,
+                "train/sigma": generation.sigma,
+                steps: generation.steps * (world.frames_per_step or 1),
+                "time/seconds": progress.seconds,
+            }
+            for logger in loggers:
+                logger.log_metrics(figures, step=generation.number)
+                logger.save()
+    if generation is None:
+        raise UserError("algo.generations must be at least 1")
+    return StageResult(
+        generation.steps,
+        "steps",
+        f"best of the population {generation.best:.0f}",
+        {"checkpoint": path},
+        {"best": generation.best, "env_steps": generation.steps * world.frames_per_step},
+    )
+
+
+def _continued(actor: Any, cls: Any, path: str | Path) -> Any:
+    before, _ = cls.load(path)
+    if before.arguments != actor.arguments:
+        changed = [key for key, value in actor.arguments.items() if before.arguments[key] != value]
+        raise UserError(f"{path} differs in {', '.join(changed)}; set policy to match")
+    return before.train().to(next(iter(actor.state_dict().values())).device)
+
+
+def _training_seeds(seed: int) -> Callable[[], int]:
+    numbers = count()
+    return lambda: environment_seed("train", next(numbers), run_seed=seed)
+
+
+def _inputs(**paths: str | Path | None) -> dict[str, Path]:
+    """The given checkpoints; each must exist before anything is written about it."""
+    found = {name: Path(path) for name, path in paths.items() if path is not None}
+    for name, path in found.items():
+        checkpoints.read(path, *({"vision", "memory"} & {name} or {"policy", "controller"}))
+    return found

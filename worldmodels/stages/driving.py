@@ -1,0 +1,69 @@
+"""Any trained controller, ready to drive real environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+
+from .. import checkpoints
+from ..controller.networks import Controller
+from ..errors import UserError
+from ..memory.training import Memory
+from ..policy_gradient.policies import Policy
+from ..rollouts.collect import Behaviour
+from ..tracking import pick_device
+from ..vision.vae import VAE
+from ..worlds.gym_world import Observed
+from ..worlds.latent_world import Driver, LatentTracker
+
+
+class Models:
+    """V and M that belong together. Raises UserError where M was trained on another V's latents, or C on other models."""
+
+    def __init__(self, vision: str | Path, memory: str | Path, device: torch.device):
+        self.memory, self.memory_checkpoint = Memory.load(memory)
+        self.vision, self.vision_checkpoint = VAE.load(vision)
+        wanted = self.memory_checkpoint.facts["vision_sha256"]
+        checkpoints.require_same("V", wanted, self.vision_checkpoint, f"M {memory}")
+        self.memory.to(device), self.vision.to(device)
+        self.environment: dict[str, Any] = self.memory_checkpoint.facts["environment"]
+
+    def tracker(self, batch: int, sampled: bool = False, see_cell: bool = False) -> LatentTracker:
+        return LatentTracker(
+            self.vision.encode, self.memory.network, self.environment["action"], batch, sampled, see_cell
+        )
+
+
+def load_driver(
+    checkpoint: str | Path,
+    num_envs: int,
+    device: str,
+    noise: float = 0.0,
+    vision: str | Path | None = None,
+    memory: str | Path | None = None,
+) -> tuple[Behaviour, dict[str, Any]]:
+    """The controller of `checkpoint` as a behaviour for `num_envs` environments, and the environment it was made for.
+
+    V and M are the ones it was trained with, wherever its checkpoint says; `vision` and `memory` name other places.
+    """
+    where = pick_device(device)
+    read = checkpoints.read(checkpoint, "policy", "controller")
+    actor, _ = (Policy if read.kind == "policy" else Controller).load(checkpoint)
+    actor.to(where)
+    facts = read.facts
+    environment = facts["environment"]
+    if facts["memory"] is None:
+        shape = environment["observation_shape"]
+        tracker: Any = Observed(spaces.Box(0, 1, shape), where)
+    else:
+        models = Models(vision or facts["vision"], memory or facts["memory"], where)
+        user = f"C {checkpoint}"
+        checkpoints.require_same("V", facts["vision_sha256"], models.vision_checkpoint, user)
+        checkpoints.require_same("M", facts["memory_sha256"], models.memory_checkpoint, user)
+        tracker = models.tracker(num_envs, see_cell=facts["see_cell"])
+    if tuple(read.arguments["state_shape"]) != tuple(tracker.state_shape):
+        raise UserError(f"{checkpoint} expects states {read.arguments['state_shape']}, not {tracker.state_shape}")
+    return Driver(tracker, actor.act, environment["action"], noise), environment

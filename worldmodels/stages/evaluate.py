@@ -1,0 +1,95 @@
+"""Score controllers on held-out real tracks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..envs.make import closing, versions
+from ..envs.seeding import environment_seed
+from ..envs.spaces import restore
+from ..errors import UserError
+from ..evaluation.statistics import summarize
+from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.collect import Behaviour, play
+from ..rollouts.files import write_json
+from ..tracking import Progress, Run, StageResult
+from ..types import Episode
+from .driving import load_driver
+from .settings import describe_environment, open_envs
+
+
+def evaluate(
+    run: Run,
+    episodes: int,
+    split: str,
+    num_envs: int,
+    asynchronous: bool,
+    checkpoint: str | Path | None = None,
+    behaviour: str | None = None,
+    env: dict[str, Any] | None = None,
+    vision: str | Path | None = None,
+    memory: str | Path | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> StageResult:
+    """Returns over `episodes` tracks of the "test" or "validation" split, which no training has seen.
+
+    Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
+    environment; `seed` is the bootstrap's. scores.json in the run folder has each track's return with everything needed to repeat it.
+    """
+    if split not in ("test", "validation"):
+        raise UserError(f"evaluation.split is {split!r}; choose test or validation: training tracks prove nothing")
+    if episodes < 1:
+        raise UserError("evaluation.episodes must be at least 1")
+    num_envs = min(num_envs, episodes)
+    inputs: dict[str, Path] = {}
+    chooser: Behaviour
+    if checkpoint is not None:
+        inputs["checkpoint"] = Path(checkpoint)
+        chooser, environment = load_driver(checkpoint, num_envs, device, vision=vision, memory=memory)
+    elif behaviour in BEHAVIOURS and env is not None:
+        environment = describe_environment(env)
+        chooser = BEHAVIOURS[behaviour](restore(environment["action"]))
+    else:
+        known = ", ".join(BEHAVIOURS)
+        raise UserError(f"nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour= {known}")
+    seeds = [environment_seed(split, index) for index in range(episodes)]
+    label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
+    with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:
+        run.begin(environment["id"], inputs, versions(), split=split)
+        played: dict[int, Episode] = {}
+        for episode in play(envs, chooser, seeds):
+            played[episode.seed] = episode._replace(observation=episode.observation[:0])
+            bar.advance(mean=float(np.mean([one.reward.sum(dtype=np.float64) for one in played.values()])))
+    ordered = [played[seed] for seed in seeds]
+    returns = [float(episode.reward.sum(dtype=np.float64)) for episode in ordered]
+    summary = summarize(returns, seed)
+    steps = sum(len(episode.reward) for episode in ordered)
+    path = run.folder / "scores.json"
+    write_json(
+        path,
+        {
+            "summary": summary._asdict(),
+            "split": split,
+            "seeds": seeds,
+            "returns": returns,
+            "steps": [len(episode.reward) for episode in ordered],
+            "terminated": [episode.terminated for episode in ordered],
+            "frames_at_most": steps * environment["action_repeat"],
+            "environment": environment,
+            "wrappers": {key: environment[key] for key in ("action_repeat", "crop_rows", "frame_size")},
+            "policy": behaviour if checkpoint is None else json.loads((run.folder / "lineage.json").read_text())["inputs"],
+            "versions": versions(),
+        },
+    )
+    return StageResult(
+        steps * environment["action_repeat"],
+        "frames",
+        str(summary),
+        {"scores": path},
+        {"mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high, "n": summary.n},
+    )

@@ -1,0 +1,127 @@
+"""Train M on the latents of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+from ..envs.make import versions
+from ..envs.spaces import action_dim
+from ..errors import UserError
+from ..memory.training import Memory
+from ..rollouts.datamodule import ReplayData
+from ..rollouts.latents import encode_store
+from ..rollouts.replay import Replay, replay_of
+from ..rollouts.store import RolloutStore, open_stores, sources_of
+from ..tracking import Progress, Run, StageResult, pick_device
+from ..vision.vae import VAE
+from ..worlds.dream_world import contexts_as_plain
+from .training import fit
+
+
+def train_mdnrnn(
+    run: Run,
+    stores: Sequence[str | Path],
+    vision: str | Path,
+    model: dict[str, Any],
+    update_steps: int,
+    batch_size: int,
+    window: int,
+    validations: int,
+    context: int,
+    starts: int,
+    clip_value: float,
+    seed: int,
+    latents: str | Path = "data/latents",
+    device: str = "auto",
+    continue_from: str | Path | None = None,
+) -> StageResult:
+    """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
+
+    Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
+    """
+    where = pick_device(device)
+    opened = open_stores(stores)
+    vae, seen = VAE.load(vision)
+    if seen.facts["environment"] != opened[0].environment:
+        raise UserError(f"{vision} was trained on another environment than {opened[0].folder} holds; train V on it first")
+    inputs = {f"store_{number}": store.folder / "manifest.json" for number, store in enumerate(opened)}
+    inputs["vision"] = seen.path
+    lightning.seed_everything(seed, verbose=False)
+    memory = Memory(vae.latent_dim, action_dim(opened[0].environment["action"]), **model)
+    if continue_from is not None:
+        inputs["continued"] = Path(continue_from)
+        before, checkpoint = Memory.load(continue_from)
+        sizes = ("latent_dim", "action_dim", "hidden_dim", "mixtures", "restart_input")
+        if any(before.hparams[size] != memory.hparams[size] for size in sizes):
+            raise UserError(f"{continue_from} has other sizes ({', '.join(sizes)}); set memory.model to match")
+        memory.load_state_dict(checkpoint.state)
+        memory.optimizer_state = checkpoint.optimizer
+    run.begin(opened[0].environment["id"], inputs, versions())
+
+    encoded = encode_all(opened, vae.to(where), seen.sha256, Path(latents))
+    train, held_out = (_latent_replay(opened, split, encoded, where) for split in ("train", "validation"))
+    draw = torch.Generator(where).manual_seed(seed)
+    memory.facts = {
+        "environment": opened[0].environment,
+        "vision": str(vision),
+        "vision_sha256": seen.sha256,
+        "contexts": contexts_as_plain(train.windows(starts, context, draw)),
+    }
+    per_epoch = max(1, update_steps // validations)
+    epochs = max(1, update_steps // per_epoch)
+    data = ReplayData(
+        lambda generator: train.windows(batch_size, window, generator),
+        lambda generator: held_out.windows(batch_size, window, generator),
+        per_epoch,
+        4,
+        seed,
+        where,
+    )
+    shown = ("train/nll", "train/reward_error", "validation/loss")
+    path, _ = fit(
+        memory,
+        data,
+        run,
+        epochs,
+        epochs * per_epoch,
+        where,
+        "M",
+        shown,
+        monitor="validation/loss",
+        clip_value=clip_value,
+    )
+    best, _ = Memory.load(path)
+    with torch.no_grad():
+        lightning.seed_everything(seed, verbose=False)
+        generator = torch.Generator(where).manual_seed(seed)
+        losses = best.to(where).loss(held_out.windows(batch_size, window, generator))
+    scores = {name: float(value) for name, value in losses.items()}
+    return StageResult(
+        epochs * per_epoch * batch_size * window,
+        "steps",
+        f"{scores['nll']:.3f} nats per latent, reward error {scores['reward_error']:.2f}",
+        {"checkpoint": path},
+        scores,
+    )
+
+
+def encode_all(
+    stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, root: Path
+) -> list[dict[str, np.ndarray]]:
+    """The latents of every store by shard, encoded where the cache lacks them."""
+    with Progress("encode", sum(store.frames for store in stores), "frames") as progress:
+        return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]
+
+
+def _latent_replay(
+    stores: Sequence[RolloutStore], split: str, encoded: list[dict[str, np.ndarray]], where: torch.device
+) -> Replay:
+    by_store = {id(store): latents for store, latents in zip(stores, encoded)}
+    sources = sources_of(stores, split)
+    return replay_of(sources, where, [by_store[id(store)][entry.shard] for store, entry in sources])

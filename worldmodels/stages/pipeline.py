@@ -1,0 +1,167 @@
+"""The whole way in one go: collect → V → M → C → evaluate → look, for some rounds, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from ..checkpoints import sha256
+from ..errors import UserError
+from ..rollouts.files import write_json
+from ..tracking import Run, StageResult, figure
+from .collect import collect
+from .controller import train_controller
+from .evaluate import evaluate
+from .memory import train_mdnrnn
+from .video import dream_video
+from .vision import train_vae
+
+Inputs = dict[str, Path | list[Path] | None]
+
+
+class Row(NamedTuple):
+    """A line of the table that ends a pipeline."""
+
+    stage: str
+    seconds: float
+    samples: int
+    unit: str
+    metric: str
+    artefacts: dict[str, str]
+    scores: dict[str, float]
+    resumed: bool
+
+
+class Pipeline:
+    """Runs stages once each and remembers them by the content of their inputs.
+
+    A stage's key is a hash over its settings and over the bytes of every input. It counts as finished for as long as
+    its outputs still are the bytes that it wrote.
+    """
+
+    def __init__(self, name: str, settings: dict[str, Any]):
+        self.name, self.settings = name, settings
+        self.path = Path(settings["runs"]) / "pipeline" / name / "finished.json"
+        self.finished: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.rows: list[Row] = []
+
+    def stage(self, label: str, work: Callable[..., StageResult], inputs: Inputs, **settings: Any) -> Row:
+        """Call `work(run, **inputs, **settings)`, or hand out what it has already made."""
+        key = key_of(work.__name__, inputs, settings)
+        known = self.finished.get(key)
+        if known and all(fingerprint(Path(path)) == found for path, found in known["outputs"].items()):
+            row = Row(**known["row"])._replace(stage=label, resumed=True)
+            print(f"── {label}: finished before, nothing it depends on has changed", flush=True)
+        else:
+            print(f"── {label}", flush=True)
+            tracked = {**self.settings, "wandb": {**self.settings["wandb"], "group": self.name}}
+            run = Run(work.__name__, tracked)
+            started = time.perf_counter()
+            try:
+                result = work(run, **inputs, **settings)
+            finally:
+                run.close()
+            artefacts = {name: str(path) for name, path in result.artefacts.items()}
+            seconds = time.perf_counter() - started
+            row = Row(label, seconds, result.samples, result.unit, result.metric, artefacts, result.scores, False)
+            outputs = {path: fingerprint(Path(path)) for path in artefacts.values()}
+            self.finished[key] = {"row": row._asdict(), "outputs": outputs}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.finished)
+        self.rows.append(row)
+        return row
+
+
+def fingerprint(path: Path) -> str:
+    """A file's hash, or a store's: that of its manifest, which holds the hash of every shard."""
+    path = path / "manifest.json" if path.is_dir() else path
+    return sha256(path) if path.is_file() else "absent"
+
+
+def key_of(name: str, inputs: Inputs, settings: dict[str, Any]) -> str:
+    """What decides a stage's result: its name, its settings, and the content (not the place) of its inputs."""
+    content = {
+        key: [fingerprint(path) for path in value] if isinstance(value, list) else value and fingerprint(value)
+        for key, value in inputs.items()
+    }
+    return hashlib.sha256(json.dumps([name, content, settings], sort_keys=True).encode()).hexdigest()
+
+
+def run_pipeline(settings: dict[str, Any]) -> list[Row]:
+    """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; then scores and a film.
+
+    settings: the config's sections; `again` holds what differs from the second round on. V (unless its `again` section
+    is null), M and C go on from the round before. Run again with the same settings, it goes on where it stopped.
+    """
+    rounds, name, env, seed = settings["rounds"], settings["name"], settings["env"], settings["seed"]
+    if rounds < 1:
+        raise UserError(f"rounds={rounds} makes nothing; set rounds=1 or more")
+    pipeline = Pipeline(name, settings)
+    device = settings["device"]
+    data = Path(settings["data"])
+    vector = {"num_envs": env["num_envs"], "asynchronous": env["asynchronous"]}
+    stores: list[Path] = []
+    vision = memory = controller = None
+
+    for number in range(rounds):
+        label = f" {number + 1}" if rounds > 1 else ""
+        changed = settings["again"] if number else {}
+        plan = {part: {**settings[part], **(changed.get(part) or {})} for part in ("collect", "vision", "memory")}
+
+        # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
+        given = plan["collect"].pop("checkpoint")
+        inputs: Inputs = {"checkpoint": controller or (Path(given) if given else None)}
+        collecting = {**plan["collect"], "env": env, "seed": seed + 10_000 * number, "device": device}
+        store = data / "rollouts" / f"{name}_{number + 1}_{key_of('collect', inputs, collecting)[:8]}"
+        row = pipeline.stage(f"collect{label}", collect, inputs, **collecting, store=str(store), complete=True)
+        stores = [*stores, Path(row.artefacts["store"])]
+
+        if vision is None or changed.get("vision", {}) is not None:
+            inputs = {"stores": stores, "continue_from": vision}
+            row = pipeline.stage(f"V{label}", train_vae, inputs, **plan["vision"], seed=seed, device=device)
+            vision = Path(row.artefacts["checkpoint"])
+
+        inputs = {"stores": stores, "vision": vision, "continue_from": memory}
+        latents = str(data / "latents")
+        row = pipeline.stage(
+            f"M{label}", train_mdnrnn, inputs, **plan["memory"], seed=seed, device=device, latents=latents
+        )
+        memory = Path(row.artefacts["checkpoint"])
+
+        inputs = {"vision": vision, "memory": memory, "continue_from": controller}
+        learning = {**settings["controller"], **{part: settings[part] for part in ("world", "algo", "policy")}, **vector}
+        where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
+        row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
+        controller = Path(row.artefacts["checkpoint"])
+
+    scoring = {**settings["evaluation"], **vector, "seed": seed, "device": device}
+    pipeline.stage("evaluate C", evaluate, {"checkpoint": controller, "vision": vision, "memory": memory}, **scoring)
+    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=env, **scoring)
+    inputs = {"vision": vision, "memory": memory, "checkpoint": controller}
+    pipeline.stage("video", dream_video, inputs, **settings["video"], seed=seed, device=device)
+    return pipeline.rows
+
+
+def report(rows: list[Row]) -> None:
+    """Print what each stage did, and C beside the random policy."""
+    table = Table("stage", "seconds", "samples/s", "key metric", "artefacts")
+    for row in rows:
+        seconds = f"{row.seconds:.0f}" + (" (kept)" if row.resumed else "")
+        rate = f"{figure(row.samples / row.seconds)} {row.unit}"
+        table.add_row(row.stage, seconds, rate, row.metric, "\n".join(row.artefacts.values()))
+    total = sum(row.seconds for row in rows if not row.resumed)
+    # a pipe has no width of its own; 80 columns would break the paths
+    console = Console() if Console().is_terminal else Console(width=180)
+    console.print(table)
+    console.print(f"{total:.0f} seconds in all", highlight=False)
+    by_stage = {row.stage: row for row in rows}
+    trained, random = by_stage["evaluate C"], by_stage["evaluate random"]
+    console.print("real return on the same held-out tracks, mean ± sd:", highlight=False)
+    console.print(f"  C             {trained.metric}\n  random policy {random.metric}", highlight=False)

@@ -1,0 +1,80 @@
+"""Lightning, set up once for V, M and C."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from ..tracking import Progress, Run
+
+# Lightning's greetings, and its advice for data loaders with workers, which are not used here
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+for text in (".*exists and is not empty.*", ".*IterableDataset.*", ".*does not have many workers.*", ".*LeafSpec.*"):
+    warnings.filterwarnings("ignore", text)
+
+
+class ShowProgress(Callback):
+    """A Progress that counts update steps, with the metrics named; the time goes into metrics.csv too."""
+
+    def __init__(self, progress: Progress, *metrics: str):
+        self.progress, self.metrics = progress, metrics
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        known = trainer.callback_metrics
+        shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
+        self.progress.advance(**shown)
+        module.log("time/seconds", self.progress.seconds, batch_size=1)
+
+
+def fit(
+    module: lightning.LightningModule,
+    data: Any,
+    run: Run,
+    epochs: int,
+    updates: int,
+    device: torch.device,
+    label: str,
+    metrics: tuple[str, ...],
+    monitor: str | None = None,
+    log_every: int = 10,
+    clip_value: float | None = None,
+) -> tuple[Path, float]:
+    """Train for `epochs`, `updates` steps in all; returns the checkpoint and the seconds it took.
+
+    monitor: keep the checkpoint in which this is lowest as best.ckpt; without it, the last one counts.
+    clip_value: clip gradients elementwise.
+    """
+    keep = ModelCheckpoint(
+        run.folder,
+        filename="best" if monitor else "last",
+        monitor=monitor,
+        save_last=monitor is not None,
+        every_n_train_steps=None if monitor else max(1, updates // 10),
+        save_on_exception=True,
+        enable_version_counter=False,
+    )
+    started = time.perf_counter()
+    with Progress(label, updates, "updates") as progress:
+        trainer = lightning.Trainer(
+            accelerator="cuda" if device.type == "cuda" else "cpu",
+            devices=1,
+            max_epochs=epochs,
+            logger=run.loggers(),
+            callbacks=[keep, ShowProgress(progress, *metrics)],
+            log_every_n_steps=min(log_every, max(1, updates // epochs)),
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            gradient_clip_val=clip_value,
+            gradient_clip_algorithm="value" if clip_value else None,
+        )
+        trainer.fit(module, data)
+    return run.folder / ("best.ckpt" if monitor else "last.ckpt"), time.perf_counter() - started

@@ -1,0 +1,114 @@
+"""Film an episode beside its reconstruction and its dream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..envs.make import closing, versions
+from ..envs.seeding import environment_seed
+from ..envs.spaces import as_features, restore
+from ..errors import UserError
+from ..evaluation.pictures import beside, captioned, enlarge, grid, write_png, write_webm
+from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.collect import play
+from ..tracking import Run, StageResult, pick_device
+from ..types import Episode
+from ..worlds.dream_world import DreamWorld, contexts_from_plain
+from .driving import Models, load_driver
+from .settings import open_envs
+
+
+@torch.no_grad()
+def dream_video(
+    run: Run,
+    vision: str | Path,
+    memory: str | Path,
+    steps: int,
+    skip: int,
+    temperature: float,
+    seed: int,
+    behaviour: str = "brownian",
+    low: list[float] | None = None,
+    high: list[float] | None = None,
+    checkpoint: str | Path | None = None,
+    fps: float = 12.5,
+    device: str = "auto",
+) -> StageResult:
+    """One held-out episode three times: real, reconstructed by V, and dreamt by M under the same actions.
+
+    The dream sees the first `skip` real steps, which warm M up, and from there only the actions.
+    """
+    where = pick_device(device)
+    models = Models(vision, memory, where)
+    environment = models.environment
+    torch.manual_seed(seed)
+    if checkpoint is not None:
+        chooser, driven = load_driver(checkpoint, 1, device)
+        if driven != environment:
+            raise UserError(f"{checkpoint} drives another environment than {memory} dreams of; pass its own memory")
+    elif behaviour in BEHAVIOURS:
+        chooser = BEHAVIOURS[behaviour](restore(environment["action"]), low, high)
+    else:
+        raise UserError(f"unknown video.behaviour {behaviour!r}; choose among {', '.join(BEHAVIOURS)}")
+    inputs = {"vision": Path(vision), "memory": Path(memory)}
+    inputs |= {"checkpoint": Path(checkpoint)} if checkpoint else {}
+    with closing(open_envs(environment, 1, False)) as envs:
+        episode = next(play(envs, chooser, [environment_seed("test", 1000 + seed)]))
+    steps = min(steps, len(episode.reward) - skip)
+    if steps < 1 or skip < 1:
+        raise UserError(f"video.skip={skip} and video.steps must be at least 1, and the episode has {len(episode.reward)} steps")
+    run.begin(environment["id"], inputs, versions(), skip=skip, temperature=temperature)
+
+    real = episode.observation[skip : skip + steps + 1]
+    reconstruction = models.vision.decode(models.vision.encode(torch.from_numpy(real)).mean).cpu().numpy()
+    dream = models.vision.decode(dream_along(models, episode, skip, steps, temperature, seed)).cpu().numpy()
+    rows = {"real": real, "reconstruction": reconstruction, f"dream (t = {temperature:g})": dream}
+    film = [
+        beside([captioned(enlarge(frames[t], 4), name) for name, frames in rows.items()]) for t in range(steps + 1)
+    ]
+    write_webm(run.folder / "dream.webm", film, fps)
+    moments = np.linspace(0, steps, 10).astype(int)
+    strip = grid([(f"{name}, every {(moments[1] - moments[0])} steps", frames[moments]) for name, frames in rows.items()])
+    write_png(run.folder / "filmstrip.png", strip)
+    error = np.square((dream.astype(np.float32) - real) / 255).mean((1, 2, 3))
+    return StageResult(
+        steps,
+        "steps",
+        f"dream's pixel error {error[1]:.4f} after a step, {error[-1]:.4f} after {steps}",
+        {"video": run.folder / "dream.webm", "filmstrip": run.folder / "filmstrip.png"},
+        {"error_first": float(error[1]), "error_last": float(error[-1])},
+    )
+
+
+def dream_along(
+    models: Models, episode: Episode, skip: int, steps: int, temperature: float, seed: int
+) -> torch.Tensor:
+    """z f32 [steps + 1, Z] of a dream under the episode's actions, warmed up by its first `skip` steps."""
+    action_space = models.environment["action"]
+    posterior = models.vision.encode(torch.from_numpy(episode.observation[: skip + 1]))
+    where = posterior.mean.device
+    actions = torch.from_numpy(episode.action).to(where)
+    context = {
+        "mean": posterior.mean[:, None],
+        "log_std": posterior.log_std[:, None],
+        "action": as_features(actions[:skip, None], action_space),
+        "first": (torch.arange(skip, device=where) == 0)[:, None],
+    }
+    world = DreamWorld(
+        models.memory.network,
+        contexts_from_plain(context, where),
+        action_space,
+        batch=1,
+        horizon=steps + 1,
+        temperature=temperature,
+        terminates=False,
+        seed=seed,
+    )
+    size = models.vision.latent_dim
+    frames = [world.reset()[0, :size]]
+    for t in range(skip, skip + steps):
+        frames.append(world.step(actions[t : t + 1]).state[0, :size])
+    return torch.stack(frames)

@@ -1,0 +1,105 @@
+"""Train V on the frames of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from ..envs.make import versions
+from ..errors import UserError
+from ..evaluation.pictures import grid, write_png
+from ..rollouts.datamodule import ReplayData
+from ..rollouts.replay import Replay, replay_of
+from ..rollouts.store import open_stores, sources_of
+from ..tracking import Run, StageResult, pick_device
+from ..vision.vae import VAE
+from .training import fit
+
+
+def train_vae(
+    run: Run,
+    stores: Sequence[str | Path],
+    model: dict[str, Any],
+    update_steps: int,
+    batch_size: int,
+    validations: int,
+    seed: int,
+    device: str = "auto",
+    continue_from: str | Path | None = None,
+) -> StageResult:
+    """V with the lowest validation loss of `validations` looks, spread over `update_steps` batches.
+
+    continue_from: a V whose weights and optimiser state to go on with; `model` may change all but its sizes.
+    """
+    where = pick_device(device)
+    opened = open_stores(stores)
+    shape = opened[0].environment["observation_shape"]
+    if shape != [64, 64, 3]:
+        raise UserError(f"V sees frames of 64×64×3, {opened[0].folder} holds {shape}; collect with env.frame_size=64")
+    lightning.seed_everything(seed, verbose=False)
+    vae = VAE(**model)
+    if continue_from is not None:
+        before, checkpoint = VAE.load(continue_from)
+        if (before.hparams.latent_dim, before.hparams.width) != (vae.hparams.latent_dim, vae.hparams.width):
+            raise UserError(f"{continue_from} has another latent_dim or width; set vision.model to match")
+        vae.load_state_dict(checkpoint.state)
+        vae.optimizer_state = checkpoint.optimizer
+    vae.facts = {"environment": opened[0].environment}
+    inputs = {f"store_{number}": store.folder / "manifest.json" for number, store in enumerate(opened)}
+    if continue_from is not None:
+        inputs["continued"] = Path(continue_from)
+    run.begin(vae.facts["environment"]["id"], inputs, versions())
+
+    train = replay_of(sources_of(opened, "train"), where)
+    held_out = replay_of(sources_of(opened, "validation"), where)
+    per_epoch = max(1, update_steps // validations)
+    data = ReplayData(
+        lambda generator: train.frames(batch_size, generator),
+        lambda generator: held_out.frames(batch_size, generator),
+        per_epoch,
+        max(1, min(10, len(held_out) // batch_size)),
+        seed,
+        where,
+    )
+    epochs = max(1, update_steps // per_epoch)
+    shown = ("train/reconstruction", "train/kl", "validation/loss")
+    path, _ = fit(
+        vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss"
+    )
+    best, _ = VAE.load(path)
+    scores = validation_scores(best.to(where), held_out)
+    picture = run.folder / "reconstructions.png"
+    draw_reconstructions(best, held_out, picture)
+    return StageResult(
+        epochs * per_epoch * batch_size,
+        "frames",
+        f"mean squared error {scores['mse']:.5f}, KL {scores['kl']:.1f} nats",
+        {"checkpoint": path, "picture": picture},
+        scores,
+    )
+
+
+@torch.no_grad()
+def validation_scores(vae: VAE, replay: Replay, frames: int = 512) -> dict[str, float]:
+    """Reconstruction error per pixel and channel in [0, 1]², and KL, over frames spread evenly over the replay."""
+    rows = torch.linspace(0, len(replay) - 1, min(frames, len(replay))).long().to(replay.device)
+    losses = vae.loss(replay.observation[rows])  # pyright: ignore[reportArgumentType]
+    return {
+        "mse": float(losses["reconstruction"]) / (64 * 64 * 3),
+        "kl": float(losses["kl"]),
+        "loss": float(losses["loss"]),
+    }
+
+
+def draw_reconstructions(vae: VAE, replay: Replay, path: Path, columns: int = 8) -> None:
+    """Held-out frames, V's reconstructions of them, and frames decoded from z ~ N(0, 1)."""
+    rows = torch.linspace(len(replay) // 50, len(replay) - 1, columns).long().to(replay.device)
+    real = replay.observation[rows]
+    reconstructed = vae.decode(vae.encode(real).mean)  # pyright: ignore[reportArgumentType]
+    prior = vae.decode(torch.randn(columns, vae.latent_dim))
+    named = [("real", real), ("reconstruction", reconstructed), ("decoded from the prior", prior)]
+    write_png(path, grid([(name, list(frames.cpu().numpy())) for name, frames in named]))

@@ -1,0 +1,188 @@
+"""Runs: their folders, loggers, lineage, and progress that a person can follow."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .checkpoints import sha256
+from .errors import UserError
+
+
+class StageResult(NamedTuple):
+    """What a stage has to show."""
+
+    samples: int
+    unit: str  # of the samples
+    metric: str  # the key figure, for a person
+    artefacts: dict[str, Path]
+    scores: dict[str, float]  # figures for machines
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto", "cpu" or "cuda". Raises UserError where CUDA is asked for and not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device {name!r}; choose device=auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device here; run with device=cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Run:
+    """A folder runs/<stage>/<env>/<time>_s<seed>/ with the resolved config, metrics, checkpoints and lineage."""
+
+    folder: Path  # once begun
+
+    def __init__(self, stage: str, settings: dict[str, Any]):
+        self.stage, self.settings, self.seed = stage, settings, settings["seed"]
+        self.wandb: dict[str, Any] = settings["wandb"]
+
+    def begin(self, env_id: str, inputs: dict[str, Path], versions: dict[str, str], **facts: Any) -> None:
+        """Make the folder, with config.json and lineage.json: what this run was made from, each input's sha256.
+
+        Called once the stage's inputs have proved good: bad ones leave nothing behind.
+        """
+        self.env_id = env_id
+        base = Path(self.settings["runs"]) / self.stage / env_id.replace("/", "_")
+        base = base / f"{time.strftime('%Y%m%d-%H%M%S')}_s{self.seed}"
+        self.folder, attempt = base, 1
+        while True:
+            try:
+                self.folder.mkdir(parents=True)
+                break
+            except FileExistsError:  # started within the same second
+                attempt += 1
+                self.folder = base.with_name(f"{base.name}-{attempt}")
+        (self.folder / "config.json").write_text(json.dumps(self.settings, indent=1) + "\n")
+        content = {
+            "stage": self.stage,
+            "command": " ".join([Path(sys.executable).name, *_relative(sys.argv)]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "seed": self.seed,
+            "inputs": {name: {"path": str(path), "sha256": sha256(path)} for name, path in inputs.items()},
+            "versions": {"python": platform.python_version(), **versions},
+            **facts,
+        }
+        (self.folder / "lineage.json").write_text(json.dumps(content, indent=1) + "\n")
+
+    def loggers(self) -> list[Any]:
+        """metrics.csv always; W&B as settings say, offline unless told otherwise."""
+        from lightning.pytorch.loggers import CSVLogger
+
+        found: list[Any] = [CSVLogger(self.folder, name="", version="")]
+        mode = self.wandb.get("mode", "offline")
+        if mode not in ("offline", "online", "disabled"):
+            raise UserError(f"unknown wandb.mode {mode!r}; choose offline, online or disabled")
+        if mode != "disabled":
+            found.append(self._wandb_logger(mode))
+        return found
+
+    def _wandb_logger(self, mode: str) -> Any:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        os.environ["WANDB_DATA_DIR"] = str(self.folder)
+        import wandb
+        from lightning.pytorch.loggers import WandbLogger
+
+        def start(mode: str) -> Any:
+            return wandb.init(
+                project=self.wandb.get("project", "worldmodels"),
+                group=self.wandb.get("group"),
+                job_type=self.stage,
+                tags=[self.env_id, f"seed={self.seed}"],
+                dir=self.folder,
+                mode=mode,  # pyright: ignore[reportArgumentType]
+                config=self.settings,
+                settings=wandb.Settings(init_timeout=30),
+            )
+
+        try:
+            experiment = start(mode)
+        except Exception as error:
+            if mode == "offline":
+                raise
+            warnings.warn(f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2)
+            experiment = start("offline")
+        return WandbLogger(experiment=experiment)
+
+    def close(self) -> None:
+        """End the W&B run, so that the next stage of this process gets its own."""
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def _relative(arguments: Iterable[str]) -> list[str]:
+    """Command-line words without the machine's folders."""
+    here = str(Path.cwd()) + os.sep
+    return [word.replace(here, "") for word in arguments]
+
+
+def figure(rate: float) -> str:
+    """A rate for a person: two digits are enough where it is small."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a plain line every ten seconds, and one at the end."""
+
+    def __init__(self, label: str, total: int, unit: str, interval: float = 10.0):
+        self.label, self.total, self.unit, self.interval = label, total, unit, interval
+        self.done, self.text, self.bar = 0, "", None
+
+    def __enter__(self) -> Progress:
+        self.started = self.spoken = time.perf_counter()
+        if sys.stdout.isatty():
+            from rich import progress
+
+            self.bar = progress.Progress(
+                progress.TextColumn("{task.description:12}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[text]}"),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.total, text="")
+        else:
+            print(f"{self.label}: {self.total:,} {self.unit} to go", flush=True)
+        return self
+
+    def advance(self, count: int = 1, **metrics: float) -> None:
+        """`count` more are done; metrics are shown beside."""
+        self.done += count
+        shown = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.text = shown or self.text
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, text=f"{figure(self.rate)} {self.unit}/s {self.text}")
+        elif time.perf_counter() - self.spoken >= self.interval:
+            self.spoken = time.perf_counter()
+            self._say()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def rate(self) -> float:
+        return self.done / max(self.seconds, 1e-9)
+
+    def _say(self) -> None:
+        print(
+            f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {self.seconds:.0f} s, "
+            f"{figure(self.rate)}/s {self.text}",
+            flush=True,
+        )
+
+    def __exit__(self, *error: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        else:
+            self._say()

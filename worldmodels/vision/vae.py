@@ -1,0 +1,112 @@
+"""V, a variational autoencoder of single frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .. import checkpoints
+from ..errors import UserError
+from ..types import Posterior
+from .networks import PaperDecoder, PaperEncoder
+
+
+def kl_divergence(posterior: Posterior) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = Σ ½(μ² + σ² − 1) − log σ over the latent dimensions: f32 [N, Z] to [N] nats.
+
+    Kingma & Welling 2014, arXiv 1312.6114, appendix B.
+    """
+    mean, log_std = posterior
+    return (0.5 * (mean.square() + torch.exp(2 * log_std) - 1) - log_std).sum(-1)
+
+
+def sample(posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
+    """z = μ + σ ε, drawn anew at each call: Posterior [..., Z] to f32 [..., Z]."""
+    noise = torch.empty_like(posterior.mean).normal_(generator=generator)
+    return torch.addcmul(posterior.mean, posterior.log_std.exp(), noise)
+
+
+def as_input(frame: Tensor) -> Tensor:
+    """Stored frames u8 [N, H, W, C] to what the networks take: f32 [N, C, H, W] in [0, 1], channels-last in memory."""
+    return rearrange(frame, "n h w c -> n c h w").float().div_(255)
+
+
+class VAE(lightning.LightningModule):
+    """Loss = Σ squared error + kl_weight · max(KL, kl_tolerance · Z), averaged over the batch.
+
+    Ha & Schmidhuber 2018 (arXiv 1803.10122, appendix A.1 and the authors' code): latent_dim 32, kl_tolerance 0.5.
+
+    Raises UserError for frames that are not 64×64.
+    """
+
+    kind = "vision"
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        width: float = 1.0,
+        kl_weight: float = 1.0,
+        kl_tolerance: float = 0.5,
+        learning_rate: float = 1e-4,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.latent_dim, self.learning_rate = latent_dim, learning_rate
+        self.kl_weight, self.kl_tolerance = kl_weight, kl_tolerance
+        self.encoder = PaperEncoder(latent_dim, width)
+        self.decoder = PaperDecoder(latent_dim, width)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.facts: dict[str, Any] = {}
+        self.optimizer_state: dict[str, Any] | None = None
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Posterior]:
+        posterior = self.encoder(frame)
+        return self.decoder(sample(posterior)), posterior
+
+    def loss(self, frame: Tensor) -> dict[str, Tensor]:
+        """`loss`, `reconstruction` (summed squared error per frame) and `kl` (nats per frame) of u8 [N, 64, 64, 3]."""
+        if frame.shape[1:] != (64, 64, 3):
+            raise UserError(f"V sees frames of 64×64×3, not {tuple(frame.shape[1:])}; collect with env.frame_size=64")
+        target = as_input(frame)
+        reconstruction, posterior = self(target)
+        error = (reconstruction - target).square().sum((1, 2, 3)).mean()
+        kl = kl_divergence(posterior)
+        tolerated = kl.clamp(min=self.kl_tolerance * self.latent_dim).mean()
+        return {"loss": error + self.kl_weight * tolerated, "reconstruction": error, "kl": kl.mean()}
+
+    def training_step(self, frame: Tensor, _: int) -> Tensor:
+        losses = self.loss(frame)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(frame))
+        return losses["loss"]
+
+    def validation_step(self, frame: Tensor, _: int) -> None:
+        losses = self.loss(frame)
+        self.log_dict({f"validation/{name}": value for name, value in losses.items()}, batch_size=len(frame))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        return checkpoints.restored(optimizer, self.optimizer_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)
+
+    @torch.no_grad()
+    def encode(self, frame: Tensor) -> Posterior:
+        """u8 [N, 64, 64, 3] to Posterior [N, Z]."""
+        return self.encoder(as_input(frame.to(self.device)))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """f32 [N, Z] to u8 [N, 64, 64, 3]."""
+        image = self.decoder(z.to(self.device)).mul(255).round_().clamp_(0, 255)
+        return rearrange(image, "n c h w -> n h w c").to(torch.uint8)
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[VAE, checkpoints.Checkpoint]:
+        """The trained V and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
+        return checkpoints.build(cls, checkpoints.read(path, cls.kind))

@@ -1,0 +1,119 @@
+"""The real environment seen through V and M: state = cat(z, h)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..envs.spaces import as_features
+from ..memory.mdnrnn import MDNRNN
+from ..types import MemoryState, Posterior
+
+
+class LatentTracker:
+    """Encodes each frame with V and carries M's state along (arXiv 1803.10122, section 2.4).
+
+    encode: V's, u8 [B, H, W, C] to Posterior [B, Z]; z is the posterior's mean, or drawn from it where `sampled`.
+    state: f32 [B, Z + H], and with see_cell also M's cell, [B, Z + 2H], as the paper's TakeCover controller.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Posterior],
+        memory: MDNRNN,
+        action_space: dict[str, Any],
+        batch: int,
+        sampled: bool = False,
+        see_cell: bool = False,
+    ):
+        self.encode, self.memory, self.action_space = encode, memory, action_space
+        self.sampled, self.see_cell = sampled, see_cell
+        self.device = memory.reward_head.weight.device
+        self.z = torch.zeros(batch, memory.latent_dim, device=self.device)
+        self.memory_state = memory.initial_state(batch)
+        self.first = torch.ones(batch, dtype=torch.bool, device=self.device)
+        self.state_shape = (state_dim(memory, see_cell),)
+
+    def begin(self, observation: np.ndarray, mask: np.ndarray) -> Tensor:
+        rows = torch.from_numpy(np.flatnonzero(mask)).to(self.device)
+        # out of place: the states handed out before must keep their values
+        self.z = self.z.index_copy(0, rows, self._encode(observation[mask]))
+        h, c = (part.index_fill(0, rows, 0.0) for part in self.memory_state)
+        self.memory_state = MemoryState(h, c)
+        self.first = self.first.index_fill(0, rows, True)
+        return self._state()
+
+    @torch.no_grad()
+    def advance(self, action: Tensor, observation: np.ndarray) -> Tensor:
+        features = as_features(action.to(self.device), self.action_space)
+        self.memory_state = self.memory.step(self.z, features, self.first, self.memory_state)
+        self.first = torch.zeros_like(self.first)
+        self.z = self._encode(observation)
+        return self._state()
+
+    def _encode(self, observation: np.ndarray) -> Tensor:
+        mean, log_std = self.encode(torch.from_numpy(np.array(observation)))
+        return torch.normal(mean, log_std.exp()) if self.sampled else mean
+
+    def _state(self) -> Tensor:
+        return join_state(self.z, self.memory_state, self.see_cell)
+
+
+def join_state(z: Tensor, memory_state: MemoryState, see_cell: bool) -> Tensor:
+    """What C sees: cat(z, h), or cat(z, h, c)."""
+    return torch.cat([z, *memory_state] if see_cell else [z, memory_state.h], -1)
+
+
+def state_dim(memory: MDNRNN, see_cell: bool) -> int:
+    """The length of what C sees."""
+    return memory.latent_dim + memory.hidden_dim * (2 if see_cell else 1)
+
+
+class Driver:
+    """A policy behind a tracker: how a trained C plays real environments, for `rollouts.collect.play`.
+
+    act: states [B, …] to actions; noise: standard deviation of Gaussian exploration, in half-widths of the action
+    range (a share of random actions where they are discrete), from a stream seeded by each episode.
+    """
+
+    def __init__(self, tracker: Any, act: Callable[[Tensor], Tensor], action_space: dict[str, Any], noise: float = 0.0):
+        self.tracker, self.act, self.action_space, self.noise = tracker, act, action_space, noise
+        self.action: Tensor | None = None
+        self.begun: np.ndarray | None = None
+        self.random: dict[int, np.random.Generator] = {}
+
+    def begin(self, seeds: dict[int, int]) -> None:
+        for slot, seed in seeds.items():
+            self.random[slot] = np.random.default_rng([seed, 2])
+        fresh = np.zeros(len(self.random), np.bool_)
+        fresh[list(seeds)] = True
+        self.begun = fresh
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        state = None
+        if self.action is not None:
+            state = self.tracker.advance(self.action, observation)
+        if self.begun is not None:
+            state = self.tracker.begin(observation, self.begun)
+            self.begun = None
+        self.action = self.act(state)  # pyright: ignore[reportArgumentType]
+        if self.noise:
+            self.action = self._explore(self.action)
+        return self.action.cpu().numpy()
+
+    def _explore(self, action: Tensor) -> Tensor:
+        chosen = action.cpu().numpy().copy()
+        for slot, random in self.random.items():
+            if self.action_space["type"] == "discrete":
+                if random.random() < self.noise:
+                    chosen[slot] = random.integers(self.action_space["n"])
+            else:
+                low, high = (np.array(self.action_space[bound], np.float32) for bound in ("low", "high"))
+                noisy = chosen[slot] + self.noise * (high - low) / 2 * random.standard_normal(low.shape)
+                chosen[slot] = np.clip(noisy, low, high)
+        return torch.from_numpy(chosen).to(action.device)
