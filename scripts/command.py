@@ -24,15 +24,16 @@ def command(task):
     def with_plain_values(config: DictConfig) -> None:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise UserError(f"{missing[0]} is not set; run: python scripts/{script} {missing[0]}=…")
-        task(OmegaConf.to_container(config, resolve=True))
+            fail(f"{missing[0]} is not set; run: python scripts/{script} {missing[0]}=…")
+        try:
+            task(OmegaConf.to_container(config, resolve=True))
+        except UserError as error:  # here, since Hydra adds a line of its own to what passes it
+            fail(str(error))
 
     with_plain_values.__module__ = task.__module__  # Hydra looks for the configs from the script's place
     main = hydra.main(version_base="1.3", config_path="../configs", config_name=Path(script).stem)
     try:
         main(with_plain_values)()
-    except UserError as error:
-        fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         first = str(error).strip().splitlines()[0].rstrip(".")
         fail(f"{first}; see the options with: python scripts/{script} --help")

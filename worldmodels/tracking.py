@@ -109,7 +109,9 @@ class Run:
         except Exception as error:
             if mode == "offline":
                 raise
-            warnings.warn(f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2)
+            warnings.warn(
+                f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2
+            )
             experiment = start("offline")
         return WandbLogger(experiment=experiment)
 

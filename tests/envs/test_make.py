@@ -49,6 +49,17 @@ def test_reset_some_leaves_the_others_alone():
     envs.close()
 
 
+def test_narrowed_actions_are_announced_and_checked():
+    env = make_env(EnvSettings("CarRacing-v3", {}, action_high=[0.5, 0.5, 0.1]))
+    assert env.action_space.low.tolist() == [-1, 0, 0]
+    assert np.allclose(env.action_space.high, [0.5, 0.5, 0.1])
+    for high in ([0.5, 0.5], [0.5, 2.0, 0.1]):
+        with pytest.raises(UserError, match="action_high"):
+            make_env(EnvSettings("CarRacing-v3", {}, action_high=high))
+    with pytest.raises(UserError, match="continuous"):
+        make_env(EnvSettings("CartPole-v1", {}, action_high=[1.0]))
+
+
 def test_an_unknown_environment_is_named():
     with pytest.raises(UserError, match="NoSuch-v9"):
         make_envs(EnvSettings("NoSuch-v9", {}), 2)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from worldmodels.envs.seeding import SPACES, environment_seed, split_of
@@ -5,7 +7,7 @@ from worldmodels.envs.seeding import SPACES, environment_seed, split_of
 
 def test_the_three_spaces_never_meet():
     bounds = sorted((space.start, space.stop) for space in SPACES.values())
-    assert all(stop <= start for (_, stop), (start, _) in zip(bounds, bounds[1:]))
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(bounds))
     assert bounds[0][0] >= 0 and bounds[-1][1] <= 2**31
 
 

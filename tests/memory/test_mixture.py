@@ -62,7 +62,9 @@ def test_samples_follow_the_density():
 @pytest.mark.parametrize("temperature", [0.1, 1.3])
 def test_temperature_divides_the_logits_and_scales_the_noise_by_its_root(temperature):
     n = 100_000
-    mixture = Mixture(*(part.expand(n, 2) for part in (torch.tensor([1.0, 0.0]), torch.tensor([-50.0, 50.0]), torch.zeros(2))))
+    mixture = Mixture(
+        *(part.expand(n, 2) for part in (torch.tensor([1.0, 0.0]), torch.tensor([-50.0, 50.0]), torch.zeros(2)))
+    )
     z = sample(mixture, temperature, torch.Generator().manual_seed(0))
     share = (z < 0).double().mean().item()
     assert share == pytest.approx(1 / (1 + math.exp(-1 / temperature)), abs=0.006)

@@ -7,7 +7,7 @@ from environments import episode_length
 
 from worldmodels.envs.make import EnvSettings, closing, make_envs
 from worldmodels.envs.seeding import environment_seed
-from worldmodels.rollouts.behaviours import Uniform
+from worldmodels.rollouts.behaviours import RandomBehaviour
 from worldmodels.rollouts.collect import play
 from worldmodels.rollouts.latents import encode_store
 from worldmodels.rollouts.replay import replay_of
@@ -30,7 +30,7 @@ def store(request, tmp_path_factory):
     seeds = [environment_seed("train", index) for index in range(19)] + [environment_seed("validation", 0)]
     target = RolloutStore.create(tmp_path_factory.mktemp("store") / "counting", DESCRIPTION)
     with closing(make_envs(SETTINGS, 4, asynchronous=request.param)) as envs:
-        for episode in play(envs, Uniform(envs.single_action_space), seeds):
+        for episode in play(envs, RandomBehaviour(envs.single_action_space), seeds):
             target.append(episode, "uniform")
     assert sorted(entry.seed for entry in target.entries) == sorted(seeds)
     return RolloutStore.open(target.folder)

@@ -3,7 +3,7 @@ import pytest
 from gymnasium import spaces
 
 from worldmodels.errors import UserError
-from worldmodels.rollouts.behaviours import BEHAVIOURS, Brownian, Held
+from worldmodels.rollouts.behaviours import BEHAVIOURS, Brownian, Held, make_behaviour
 
 BOX = spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
 
@@ -17,12 +17,12 @@ def rollout(behaviour, seeds, steps=200):
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_actions_fill_the_range_and_stay_inside(name):
-    low, high = [-0.5, 0.1, 0.0], [0.5, 1.0, 0.2]
-    actions = rollout(BEHAVIOURS[name](BOX, low, high), range(20))
+    box = spaces.Box(np.array([-0.5, 0.1, 0.0], np.float32), np.array([0.5, 1.0, 0.2], np.float32))
+    actions = rollout(BEHAVIOURS[name](box), range(20))
     assert actions.shape == (200, 20, 3) and actions.dtype == np.float32
-    assert (actions >= np.float32(low)).all() and (actions <= np.float32(high)).all()
-    width = np.subtract(high, low)
-    assert (np.ptp(actions, (0, 1)) > 0.9 * width).all()
+    assert (actions >= box.low).all() and (actions <= box.high).all()
+    # a network sees noise frames here, which are alike once coarse: it varies between episodes, less within
+    assert (np.ptp(actions, (0, 1)) > (0.4 if name == "network" else 0.9) * (box.high - box.low)).all()
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
@@ -55,7 +55,7 @@ def test_discrete_actions(name):
 def test_what_cannot_be_explored():
     with pytest.raises(UserError, match="held"):
         Brownian(spaces.Discrete(4))
-    with pytest.raises(UserError, match="within"):
-        Held(BOX, low=[-2, 0, 0])
+    with pytest.raises(UserError, match="brownian, held"):
+        make_behaviour("wild", BOX)
     with pytest.raises(UserError, match="bounded"):
         Held(spaces.Box(-np.inf, np.inf, (2,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Controller(nn.Module):
         self.optimizer_state: dict[str, Any] | None = None
         self.discrete, self.bias = action_space["type"] == "discrete", bias
         sizes = [state_shape[0], *([hidden] if hidden else []), self._outputs(action_space)]
-        self.layers = list(zip(sizes, sizes[1:]))
+        self.layers = list(itertools.pairwise(sizes))
         self.register_buffer("parameters_flat", torch.zeros(self.count))
         if not self.discrete:
             self.register_buffer("low", torch.tensor(action_space["low"]))
@@ -56,7 +57,7 @@ class Controller(nn.Module):
         return self.act_population(self.parameters_flat[None], state[None])[0]
 
     def act_population(self, parameters: Tensor, state: Tensor) -> Tensor:
-        """Parameters [P, n] and states [P, E, S] to actions f32 [P, E, A] or i64 [P, E]: each row its own controller."""
+        """Parameters [P, n] and states [P, E, S] to actions f32 [P, E, A] or i64 [P, E]: one C each row."""
         x, used = state, 0
         for number, (before, after) in enumerate(self.layers):
             weight = parameters[:, used : used + before * after].unflatten(1, (before, after))

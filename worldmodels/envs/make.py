@@ -27,6 +27,8 @@ class EnvSettings(NamedTuple):
     id: str
     kwargs: dict[str, Any]
     action_repeat: int = 1
+    action_low: list[float] | None = None  # act within a part of the action space
+    action_high: list[float] | None = None
     crop_rows: int | None = None  # keep the rows above this one (CarRacing: 84, without the indicator bar)
     frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
 
@@ -69,6 +71,25 @@ class ActionRepeat(gymnasium.Wrapper):
             unwrapped._render = lambda mode: unwrapped.state
 
 
+class NarrowActions(gymnasium.Wrapper):
+    """The same environment, its bounded actions announced within a smaller box: what acts or explores stays there."""
+
+    def __init__(self, env: gymnasium.Env, low: list[float] | None, high: list[float] | None):
+        super().__init__(env)
+        space = env.action_space
+        if not isinstance(space, spaces.Box):
+            raise UserError(f"action_low and action_high need continuous actions, not {space}; set both to null")
+        lower, upper = (
+            own.astype(np.float32) if given is None else np.array(given, np.float32)
+            for own, given in ((space.low, low), (space.high, high))
+        )
+        if lower.shape != space.shape or upper.shape != space.shape:
+            raise UserError(f"env.action_low and env.action_high must have {space.shape[0]} values, as {space}")
+        if (lower < space.low).any() or (upper > space.high).any() or (lower >= upper).any():
+            raise UserError(f"env.action_low and env.action_high must span a box within {space}")
+        self.action_space = spaces.Box(lower, upper)
+
+
 class CropResize(gymnasium.ObservationWrapper):
     """Keep the upper rows of a frame and shrink them to a square, area-averaged."""
 
@@ -93,6 +114,8 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
             "see the known ones with: python -c 'import gymnasium; gymnasium.pprint_registry()'"
         ) from error
     env = ActionRepeat(env, settings.action_repeat)
+    if settings.action_low is not None or settings.action_high is not None:
+        env = NarrowActions(env, settings.action_low, settings.action_high)
     if settings.frame_size is not None:
         env = CropResize(env, settings.crop_rows, settings.frame_size)
     return env

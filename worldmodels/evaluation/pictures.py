@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -48,11 +51,26 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """FFmpeg within OpenCV warns, past Python, that it does not know a tag which it then writes correctly."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """VP8 in WebM, which every browser plays. Raises UserError where OpenCV was built without it."""
     height, width = frames[0].shape[:2]
     size = (width + width % 2, height + height % 2)  # VP8 wants even sides
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), fps, size)
+    with _without_stderr():
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), fps, size)
     if not writer.isOpened():
         raise UserError(f"this OpenCV cannot write {path}; run: pip install -c constraints.txt opencv-python-headless")
     for frame in frames:

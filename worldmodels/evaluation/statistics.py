@@ -29,7 +29,7 @@ def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def summarize(scores: Sequence[float], seed: int = 0) -> Summary:
-    """Intervals by the bias-corrected bootstrap over episodes; a single score, or equal ones, have none wider than 0."""
+    """Intervals by the bias-corrected bootstrap over episodes; a single score's, or equal ones', has no width."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values):
         raise ValueError("no scores to sum up")

@@ -26,8 +26,7 @@ class MDNRNN(nn.Module):
         self.latent_dim, self.action_dim, self.hidden_dim = latent_dim, action_dim, hidden_dim
         self.mixtures, self.restart_input = mixtures, restart_input
         self.lstm = nn.LSTM(latent_dim + action_dim + int(restart_input), hidden_dim)
-        nn.init.zeros_(self.lstm.bias_hh_l0)
-        self.lstm.bias_hh_l0.requires_grad_(False)
+        nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         self.mixture_head = nn.Linear(hidden_dim, 3 * mixtures * latent_dim)
         self.reward_head = nn.Linear(hidden_dim, 1)
         self.terminated_head = nn.Linear(hidden_dim, 1)
@@ -40,22 +39,15 @@ class MDNRNN(nn.Module):
     def forward(
         self, z: Tensor, action: Tensor, first: Tensor, state: MemoryState | None = None
     ) -> tuple[Prediction, MemoryState]:
-        """z [L, B, Z], action [L, B, A], first bool [L, B] to Prediction [L, B, …] and the state after the last step."""
+        """z [L, B, Z], action [L, B, A], first bool [L, B] to Prediction [L, B, …] and the state after step L."""
         state = self.initial_state(z.shape[1]) if state is None else state
         output, (h, c) = self.lstm(self._input(z, action, first), (state.h[None], state.c[None]))
         return self.predict(output), MemoryState(h[0], c[0])
 
     def step(self, z: Tensor, action: Tensor, first: Tensor, state: MemoryState) -> MemoryState:
         """z [B, Z], action [B, A], first bool [B] to the next state, whose h `predict` takes."""
-        lstm = self.lstm
-        h, c = torch.lstm_cell(
-            self._input(z, action, first),
-            state,
-            lstm.weight_ih_l0,
-            lstm.weight_hh_l0,
-            lstm.bias_ih_l0,
-            lstm.bias_hh_l0,
-        )
+        weights: list[Tensor] = self.lstm._flat_weights  # pyright: ignore[reportAssignmentType]
+        h, c = torch.lstm_cell(self._input(z, action, first), state, *weights)
         return MemoryState(h, c)
 
     def predict(self, h: Tensor) -> Prediction:

@@ -59,11 +59,7 @@ class Memory(lightning.LightningModule):
             "reward_error": (reward_error * weight).sum(),
             "terminated": (terminated * weight).sum(),
         }
-        total = (
-            parts["nll"]
-            + self.reward_weight * parts["reward_error"]
-            + self.terminated_weight * parts["terminated"]
-        )
+        total = parts["nll"] + self.reward_weight * parts["reward_error"] + self.terminated_weight * parts["terminated"]
         return {"loss": total, **parts}
 
     def training_step(self, window: Window, _: int) -> Tensor:

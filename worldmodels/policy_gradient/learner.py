@@ -59,7 +59,9 @@ class PolicyGradient(lightning.LightningModule):
             action = self.policy.act(state, sample=True)
             step = self.world.step(action)
             last = t == self.steps - 1
-            rows.append((state, action, step.reward, step.terminated, step.truncated, self._bootstrap(step, last), alive))
+            rows.append(
+                (state, action, step.reward, step.terminated, step.truncated, self._bootstrap(step, last), alive)
+            )
             self.returns.add(step.reward, step.terminated | step.truncated, alive)
             if self.whole_episodes:
                 alive = alive & ~(step.terminated | step.truncated)

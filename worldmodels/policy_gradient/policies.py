@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,7 +130,7 @@ class FrameBody(nn.Module):
 def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
     """Linear layers with tanh between them; orthogonal weights, the last layer's scaled by `output_gain`."""
     layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(zip(sizes, sizes[1:])):
+    for number, (before, after) in enumerate(itertools.pairwise(sizes)):
         last = number == len(sizes) - 2
         linear = nn.Linear(before, after)
         nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)

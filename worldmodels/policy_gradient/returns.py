@@ -58,7 +58,9 @@ def generalized_advantage(
     discount: float,
     gae_lambda: float,
 ) -> Tensor:
-    """Aₜ = δₜ + γλ Aₜ₊₁ within an episode, δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ) (Schulman et al. 2016, arXiv 1506.02438, eq. 16).
+    """Aₜ = δₜ + γλ Aₜ₊₁ within an episode, δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ).
+
+    Schulman et al. 2016, arXiv 1506.02438, eq. 16.
 
     value: V(sₜ) [T, B]; next_value: V of the true next state where an episode was truncated or the rollout ends.
     """

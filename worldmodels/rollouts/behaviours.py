@@ -5,8 +5,6 @@ Each environment has its own random stream, seeded by its episode: an episode is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from gymnasium import spaces
@@ -15,20 +13,14 @@ from ..errors import UserError
 
 
 class RandomBehaviour:
-    """Shared by all: a random stream for each environment, and the range to draw actions from.
+    """Uniform actions, and what all share: a random stream for each environment and the range to draw from."""
 
-    low, high: a box within the action space to explore (CarRacing hardly moves while the brake is drawn from [0, 1]).
-    """
-
-    def __init__(self, space: spaces.Space, low: Sequence[float] | None = None, high: Sequence[float] | None = None):
+    def __init__(self, space: spaces.Space):
         self.discrete = isinstance(space, spaces.Discrete)
         if isinstance(space, spaces.Discrete):
             self.actions = int(space.n)
         elif isinstance(space, spaces.Box) and np.isfinite(space.low).all() and np.isfinite(space.high).all():
-            self.low = np.array(space.low if low is None else low, np.float32)
-            self.high = np.array(space.high if high is None else high, np.float32)
-            if (self.low < space.low).any() or (self.high > space.high).any() or self.low.shape != space.shape:
-                raise UserError(f"collect.low and collect.high must be {space.shape[0]} values within {space}")
+            self.low, self.high = space.low.astype(np.float32), space.high.astype(np.float32)
         else:
             raise UserError(f"cannot explore {space}; actions must be discrete or a bounded box")
         self.random: dict[int, np.random.Generator] = {}
@@ -46,7 +38,7 @@ class RandomBehaviour:
         return np.array(actions, np.int64 if self.discrete else np.float32)
 
     def act(self, slot: int, observation: np.ndarray) -> np.ndarray | int:
-        """Uniform over the range."""
+        """One environment's action; here uniform over the range."""
         if self.discrete:
             return int(self.random[slot].integers(self.actions))
         return self.random[slot].uniform(self.low, self.high).astype(np.float32)
@@ -56,14 +48,11 @@ class RandomBehaviour:
         return self.low + (unit + 1) / 2 * (self.high - self.low)
 
 
-Uniform = RandomBehaviour
-
-
 class Brownian(RandomBehaviour):
     """Smooth noise: a random walk with reflection in [−1, 1], a step of σ each time. Continuous actions only."""
 
-    def __init__(self, space: spaces.Space, low=None, high=None, step: float = 0.2):
-        super().__init__(space, low, high)
+    def __init__(self, space: spaces.Space, step: float = 0.2):
+        super().__init__(space)
         if self.discrete:
             raise UserError(f"brownian noise needs continuous actions, not {space}; use collect.behaviour=held")
         self.step = step
@@ -81,8 +70,8 @@ class Brownian(RandomBehaviour):
 class Held(RandomBehaviour):
     """A random action, kept for `hold` steps."""
 
-    def __init__(self, space: spaces.Space, low=None, high=None, hold: int = 8):
-        super().__init__(space, low, high)
+    def __init__(self, space: spaces.Space, hold: int = 8):
+        super().__init__(space)
         self.hold = hold
         self.kept: dict[int, tuple[int, np.ndarray | int]] = {}
 
@@ -100,9 +89,9 @@ class Held(RandomBehaviour):
 class RandomNetwork(RandomBehaviour):
     """A linear policy with weights drawn anew for each episode, on the coarse frame (8×8) or on the vector."""
 
-    def __init__(self, space: spaces.Space, low=None, high=None, scale_weights: float = 2.0):
-        super().__init__(space, low, high)
-        self.scale_weights = scale_weights
+    def __init__(self, space: spaces.Space, weight_scale: float = 2.0):
+        super().__init__(space)
+        self.weight_scale = weight_scale
         self.weights: dict[int, np.ndarray] = {}
 
     def begin_slot(self, slot: int) -> None:
@@ -114,10 +103,20 @@ class RandomNetwork(RandomBehaviour):
         features = np.append(observation.ravel(), 1.0)
         outputs = self.actions if self.discrete else len(self.low)
         if slot not in self.weights:
-            spread = self.scale_weights / np.sqrt(len(features))
+            spread = self.weight_scale / np.sqrt(len(features))
             self.weights[slot] = self.random[slot].normal(0, spread, (outputs, len(features)))
         out = self.weights[slot] @ features
         return int(out.argmax()) if self.discrete else self.scale(np.tanh(out)).astype(np.float32)
 
 
-BEHAVIOURS = {"uniform": Uniform, "brownian": Brownian, "held": Held, "network": RandomNetwork}
+BEHAVIOURS = {"uniform": RandomBehaviour, "brownian": Brownian, "held": Held, "network": RandomNetwork}
+
+
+def make_behaviour(name: str, space: spaces.Space, **options: float) -> RandomBehaviour:
+    """One of BEHAVIOURS with its own options: brownian takes `step`, held `hold`, network `weight_scale`.
+
+    Raises UserError for an unknown name.
+    """
+    if name not in BEHAVIOURS:
+        raise UserError(f"unknown behaviour {name!r}; choose among {', '.join(BEHAVIOURS)}")
+    return BEHAVIOURS[name](space, **options)

@@ -24,8 +24,12 @@ class Behaviour(Protocol):
         ...
 
 
-def play(envs: gymnasium.vector.VectorEnv, behaviour: Behaviour, seeds: Sequence[int]) -> Iterator[Episode]:
+def play(
+    envs: gymnasium.vector.VectorEnv, behaviour: Behaviour, seeds: Sequence[int], max_steps: int | None = None
+) -> Iterator[Episode]:
     """Play one episode for each seed and yield it as it ends; `envs` must not reset by itself.
+
+    max_steps: truncate episodes that last longer.
 
     Everything about an episode follows from its seed, so neither the number of environments nor their order matters.
     Environments without work replay the last seed until the others are done; what they play is dropped.
@@ -59,7 +63,8 @@ def play(envs: gymnasium.vector.VectorEnv, behaviour: Behaviour, seeds: Sequence
                 observations.append(observation[slot].copy())
                 actions.append(np.array(action[slot]))
                 rewards.append(reward[slot])
-            if terminated[slot] or truncated[slot]:
+            cut = len(actions) == max_steps
+            if terminated[slot] or truncated[slot] or cut:
                 ended.append(slot)
                 index = number[slot]
                 if index is not None:
@@ -70,7 +75,7 @@ def play(envs: gymnasium.vector.VectorEnv, behaviour: Behaviour, seeds: Sequence
                         np.stack(actions),
                         np.array(rewards, np.float32),
                         bool(terminated[slot]),
-                        bool(truncated[slot]),
+                        bool(truncated[slot] or (cut and not terminated[slot])),
                     )
         if ended and wanted:
             observation = begin(ended)

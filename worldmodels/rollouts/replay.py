@@ -25,7 +25,12 @@ class Replay:
     """
 
     def __init__(
-        self, observation: Tensor | Posterior, action: Tensor, reward: Tensor, terminated: Tensor, lengths: Sequence[int]
+        self,
+        observation: Tensor | Posterior,
+        action: Tensor,
+        reward: Tensor,
+        terminated: Tensor,
+        lengths: Sequence[int],
     ):
         if sum(lengths) + len(lengths) != len(reward):
             raise ValueError(f"{len(lengths)} episodes of {sum(lengths)} steps do not fill {len(reward)} rows")

@@ -13,7 +13,7 @@ from ..envs.make import closing, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
 from ..errors import UserError
-from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import Behaviour, play
 from ..rollouts.store import RolloutStore
 from ..tracking import Progress, Run, StageResult
@@ -28,8 +28,8 @@ def collect(
     episodes: int,
     behaviour: str | Sequence[str],
     seed: int,
-    low: Sequence[float] | None = None,
-    high: Sequence[float] | None = None,
+    options: dict[str, dict[str, float]] | None = None,
+    max_steps: int | None = None,
     checkpoint: str | Path | None = None,
     noise: float = 0.0,
     validation_every: int = 10,
@@ -39,6 +39,7 @@ def collect(
     """Append `episodes` to the store at `store`; with complete, only as many as it lacks to hold so many.
 
     behaviour: one of BEHAVIOURS, or several that take turns, or "controller" with its checkpoint and noise.
+    options: of the behaviours, by name; max_steps: cut episodes there, as if their clock had ended.
     Every validation_every-th episode of a store gets a seed of the validation space, the others training seeds.
     """
     if episodes < 1 or validation_every < 2:
@@ -62,18 +63,17 @@ def collect(
                     raise UserError("behaviour=controller needs collect.checkpoint=runs/train_controller/…/last.ckpt")
                 driver, trained = load_driver(checkpoint, envs.num_envs, device, noise=noise)
                 if trained["action"] != description["action"]:
-                    raise UserError(f"{checkpoint} acts in {trained['id']}, not in {description['id']}; set env to match")
+                    raise UserError(
+                        f"{checkpoint} acts in {trained['id']}, not in {description['id']}; set env to match"
+                    )
                 chosen.append((name, driver))
-            elif name in BEHAVIOURS:
-                chosen.append((name, BEHAVIOURS[name](actions, low, high)))
             else:
-                known = ", ".join([*BEHAVIOURS, "controller"])
-                raise UserError(f"unknown collect.behaviour {name!r}; choose among {known}")
+                chosen.append((name, make_behaviour(name, actions, **(options or {}).get(name, {}))))
         run.begin(description["id"], inputs, versions(), store=str(store), episodes_before=len(target.entries))
         with Progress("collect", len(planned), "episodes") as progress:
             for turn, (name, chooser) in enumerate(chosen):
                 seeds = [seed for number, seed in planned if number % len(chosen) == turn]
-                for episode in play(envs, chooser, seeds):
+                for episode in play(envs, chooser, seeds, max_steps):
                     target.append(episode, name)
                     frames += len(episode.reward) * description["action_repeat"]
                     progress.advance(frames=frames)

@@ -60,7 +60,9 @@ def train_controller(
     lightning.seed_everything(seed, verbose=False)
     models = Models(vision, memory, where)
     environment = models.environment
-    run.begin(environment["id"], _inputs(vision=vision, memory=memory, continued=continue_from), versions(), world=world)
+    run.begin(
+        environment["id"], _inputs(vision=vision, memory=memory, continued=continue_from), versions(), world=world
+    )
     facts = {
         "environment": environment,
         "world": world,
@@ -153,7 +155,9 @@ def _evolve(
     hidden = list(policy["hidden"])
     if len(world.state_shape) != 1 or len(hidden) > 1:
         raise UserError("algo=cmaes takes vectors and at most one hidden layer; set policy.hidden=[] or [n]")
-    controller = Controller(world.state_shape, world.action_space, hidden[0] if hidden else 0, algo.pop("bias")).to(where)
+    controller = Controller(world.state_shape, world.action_space, hidden[0] if hidden else 0, algo.pop("bias")).to(
+        where
+    )
     if continue_from is not None:
         controller = _continued(controller, Controller, continue_from)
     controller.facts = facts

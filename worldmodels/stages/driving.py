@@ -21,14 +21,15 @@ from ..worlds.latent_world import Driver, LatentTracker
 
 
 class Models:
-    """V and M that belong together. Raises UserError where M was trained on another V's latents, or C on other models."""
+    """V and M that belong together. Raises UserError where M was trained on another V's latents."""
 
     def __init__(self, vision: str | Path, memory: str | Path, device: torch.device):
         self.memory, self.memory_checkpoint = Memory.load(memory)
         self.vision, self.vision_checkpoint = VAE.load(vision)
         wanted = self.memory_checkpoint.facts["vision_sha256"]
         checkpoints.require_same("V", wanted, self.vision_checkpoint, f"M {memory}")
-        self.memory.to(device), self.vision.to(device)
+        for model in (self.memory, self.vision):
+            model.to(device)
         self.environment: dict[str, Any] = self.memory_checkpoint.facts["environment"]
 
     def tracker(self, batch: int, sampled: bool = False, see_cell: bool = False) -> LatentTracker:

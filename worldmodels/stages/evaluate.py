@@ -13,7 +13,7 @@ from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
 from ..errors import UserError
 from ..evaluation.statistics import summarize
-from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import Behaviour, play
 from ..rollouts.files import write_json
 from ..tracking import Progress, Run, StageResult
@@ -39,7 +39,7 @@ def evaluate(
     """Returns over `episodes` tracks of the "test" or "validation" split, which no training has seen.
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
-    environment; `seed` is the bootstrap's. scores.json in the run folder has each track's return with everything needed to repeat it.
+    environment; `seed` is the bootstrap's. scores.json has each return and all that is needed to repeat it.
     """
     if split not in ("test", "validation"):
         raise UserError(f"evaluation.split is {split!r}; choose test or validation: training tracks prove nothing")
@@ -51,12 +51,11 @@ def evaluate(
     if checkpoint is not None:
         inputs["checkpoint"] = Path(checkpoint)
         chooser, environment = load_driver(checkpoint, num_envs, device, vision=vision, memory=memory)
-    elif behaviour in BEHAVIOURS and env is not None:
+    elif behaviour is not None and env is not None:
         environment = describe_environment(env)
-        chooser = BEHAVIOURS[behaviour](restore(environment["action"]))
+        chooser = make_behaviour(behaviour, restore(environment["action"]))
     else:
-        known = ", ".join(BEHAVIOURS)
-        raise UserError(f"nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour= {known}")
+        raise UserError("nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour=uniform")
     seeds = [environment_seed(split, index) for index in range(episodes)]
     label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
     with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:
@@ -81,8 +80,13 @@ def evaluate(
             "terminated": [episode.terminated for episode in ordered],
             "frames_at_most": steps * environment["action_repeat"],
             "environment": environment,
-            "wrappers": {key: environment[key] for key in ("action_repeat", "crop_rows", "frame_size")},
-            "policy": behaviour if checkpoint is None else json.loads((run.folder / "lineage.json").read_text())["inputs"],
+            "wrappers": {
+                key: environment[key]
+                for key in ("action_repeat", "action_low", "action_high", "crop_rows", "frame_size")
+            },
+            "policy": behaviour
+            if checkpoint is None
+            else json.loads((run.folder / "lineage.json").read_text())["inputs"],
             "versions": versions(),
         },
     )

@@ -49,7 +49,9 @@ def train_mdnrnn(
     opened = open_stores(stores)
     vae, seen = VAE.load(vision)
     if seen.facts["environment"] != opened[0].environment:
-        raise UserError(f"{vision} was trained on another environment than {opened[0].folder} holds; train V on it first")
+        raise UserError(
+            f"{vision} was trained on another environment than {opened[0].folder} holds; train V on it first"
+        )
     inputs = {f"store_{number}": store.folder / "manifest.json" for number, store in enumerate(opened)}
     inputs["vision"] = seen.path
     lightning.seed_everything(seed, verbose=False)
@@ -111,9 +113,7 @@ def train_mdnrnn(
     )
 
 
-def encode_all(
-    stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, root: Path
-) -> list[dict[str, np.ndarray]]:
+def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, root: Path) -> list[dict[str, np.ndarray]]:
     """The latents of every store by shard, encoded where the cache lacks them."""
     with Progress("encode", sum(store.frames for store in stores), "frames") as progress:
         return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]

@@ -136,14 +136,19 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
         memory = Path(row.artefacts["checkpoint"])
 
         inputs = {"vision": vision, "memory": memory, "continue_from": controller}
-        learning = {**settings["controller"], **{part: settings[part] for part in ("world", "algo", "policy")}, **vector}
+        learning = {
+            **settings["controller"],
+            **{part: settings[part] for part in ("world", "algo", "policy")},
+            **vector,
+        }
         where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
         row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
         controller = Path(row.artefacts["checkpoint"])
 
     scoring = {**settings["evaluation"], **vector, "seed": seed, "device": device}
     pipeline.stage("evaluate C", evaluate, {"checkpoint": controller, "vision": vision, "memory": memory}, **scoring)
-    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=env, **scoring)
+    stock = {**env, "action_low": None, "action_high": None}  # random over all that the environment allows
+    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=stock, **scoring)
     inputs = {"vision": vision, "memory": memory, "checkpoint": controller}
     pipeline.stage("video", dream_video, inputs, **settings["video"], seed=seed, device=device)
     return pipeline.rows

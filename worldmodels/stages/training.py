@@ -30,7 +30,7 @@ class ShowProgress(Callback):
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         known = trainer.callback_metrics
         shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
-        self.progress.advance(**shown)
+        self.progress.advance(1, **shown)
         module.log("time/seconds", self.progress.seconds, batch_size=1)
 
 

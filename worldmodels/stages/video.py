@@ -12,7 +12,7 @@ from ..envs.seeding import environment_seed
 from ..envs.spaces import as_features, restore
 from ..errors import UserError
 from ..evaluation.pictures import beside, captioned, enlarge, grid, write_png, write_webm
-from ..rollouts.behaviours import BEHAVIOURS
+from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import play
 from ..tracking import Run, StageResult, pick_device
 from ..types import Episode
@@ -31,8 +31,6 @@ def dream_video(
     temperature: float,
     seed: int,
     behaviour: str = "brownian",
-    low: list[float] | None = None,
-    high: list[float] | None = None,
     checkpoint: str | Path | None = None,
     fps: float = 12.5,
     device: str = "auto",
@@ -49,29 +47,29 @@ def dream_video(
         chooser, driven = load_driver(checkpoint, 1, device)
         if driven != environment:
             raise UserError(f"{checkpoint} drives another environment than {memory} dreams of; pass its own memory")
-    elif behaviour in BEHAVIOURS:
-        chooser = BEHAVIOURS[behaviour](restore(environment["action"]), low, high)
     else:
-        raise UserError(f"unknown video.behaviour {behaviour!r}; choose among {', '.join(BEHAVIOURS)}")
+        chooser = make_behaviour(behaviour, restore(environment["action"]))
     inputs = {"vision": Path(vision), "memory": Path(memory)}
     inputs |= {"checkpoint": Path(checkpoint)} if checkpoint else {}
     with closing(open_envs(environment, 1, False)) as envs:
         episode = next(play(envs, chooser, [environment_seed("test", 1000 + seed)]))
     steps = min(steps, len(episode.reward) - skip)
     if steps < 1 or skip < 1:
-        raise UserError(f"video.skip={skip} and video.steps must be at least 1, and the episode has {len(episode.reward)} steps")
+        raise UserError(
+            f"video.skip={skip} and video.steps must be at least 1, and the episode has {len(episode.reward)} steps"
+        )
     run.begin(environment["id"], inputs, versions(), skip=skip, temperature=temperature)
 
     real = episode.observation[skip : skip + steps + 1]
     reconstruction = models.vision.decode(models.vision.encode(torch.from_numpy(real)).mean).cpu().numpy()
     dream = models.vision.decode(dream_along(models, episode, skip, steps, temperature, seed)).cpu().numpy()
-    rows = {"real": real, "reconstruction": reconstruction, f"dream (t = {temperature:g})": dream}
-    film = [
-        beside([captioned(enlarge(frames[t], 4), name) for name, frames in rows.items()]) for t in range(steps + 1)
-    ]
+    rows = {"real": real, "reconstruction": reconstruction, f"dream, temperature {temperature:g}": dream}
+    film = [beside([captioned(enlarge(frames[t], 4), name) for name, frames in rows.items()]) for t in range(steps + 1)]
     write_webm(run.folder / "dream.webm", film, fps)
     moments = np.linspace(0, steps, 10).astype(int)
-    strip = grid([(f"{name}, every {(moments[1] - moments[0])} steps", frames[moments]) for name, frames in rows.items()])
+    strip = grid(
+        [(f"{name}, every {(moments[1] - moments[0])} steps", list(frames[moments])) for name, frames in rows.items()]
+    )
     write_png(run.folder / "filmstrip.png", strip)
     error = np.square((dream.astype(np.float32) - real) / 255).mean((1, 2, 3))
     return StageResult(
@@ -83,9 +81,7 @@ def dream_video(
     )
 
 
-def dream_along(
-    models: Models, episode: Episode, skip: int, steps: int, temperature: float, seed: int
-) -> torch.Tensor:
+def dream_along(models: Models, episode: Episode, skip: int, steps: int, temperature: float, seed: int) -> torch.Tensor:
     """z f32 [steps + 1, Z] of a dream under the episode's actions, warmed up by its first `skip` steps."""
     action_space = models.environment["action"]
     posterior = models.vision.encode(torch.from_numpy(episode.observation[: skip + 1]))

@@ -44,7 +44,7 @@ def train_vae(
     vae = VAE(**model)
     if continue_from is not None:
         before, checkpoint = VAE.load(continue_from)
-        if (before.hparams.latent_dim, before.hparams.width) != (vae.hparams.latent_dim, vae.hparams.width):
+        if any(before.hparams[size] != vae.hparams[size] for size in ("latent_dim", "width")):
             raise UserError(f"{continue_from} has another latent_dim or width; set vision.model to match")
         vae.load_state_dict(checkpoint.state)
         vae.optimizer_state = checkpoint.optimizer
@@ -67,9 +67,7 @@ def train_vae(
     )
     epochs = max(1, update_steps // per_epoch)
     shown = ("train/reconstruction", "train/kl", "validation/loss")
-    path, _ = fit(
-        vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss"
-    )
+    path, _ = fit(vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss")
     best, _ = VAE.load(path)
     scores = validation_scores(best.to(where), held_out)
     picture = run.folder / "reconstructions.png"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 from ..types import Posterior
@@ -19,7 +21,7 @@ class PaperEncoder(nn.Module):
         super().__init__()
         channels = [3, *(int(c * width) for c in CHANNELS)]
         layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:]):
+        for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 4, stride=2), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Flatten())  # 64 → 31 → 14 → 6 → 2
         self.mean = nn.Linear(4 * channels[-1], latent_dim)

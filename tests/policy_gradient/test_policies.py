@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch.distributions import AffineTransform, Beta, Normal, TanhTransform, TransformedDistribution
+
+from worldmodels.errors import UserError
+from worldmodels.policy_gradient.policies import BetaActions, Policy, SquashedGaussianActions
+
+LOW, HIGH = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([1.0, 0.5, 2.5])
+BOX = {"type": "box", "low": LOW.tolist(), "high": HIGH.tolist()}
+DISCRETE = {"type": "discrete", "n": 4}
+
+
+def test_beta_density_against_torch():
+    torch.manual_seed(0)
+    parameters = torch.randn(100, 6)
+    actions = BetaActions(parameters, LOW, HIGH)
+    alpha, beta = (torch.nn.functional.softplus(part) + 1 for part in parameters.chunk(2, -1))
+    reference = TransformedDistribution(Beta(alpha, beta), AffineTransform(LOW, HIGH - LOW))
+    drawn = actions.sample()
+    assert ((drawn >= LOW) & (drawn <= HIGH)).all()
+    assert torch.allclose(actions.log_prob(drawn), reference.log_prob(drawn).sum(-1), atol=1e-3)
+    entropy = Beta(alpha, beta).entropy() + (HIGH - LOW).log()
+    assert torch.allclose(actions.entropy(), entropy.sum(-1), atol=1e-5)
+
+
+def test_squashed_gaussian_density_against_torch():
+    torch.manual_seed(0)
+    mean, log_std = torch.randn(100, 3).double(), 0.3 * torch.randn(100, 3).double()
+    low, high = LOW.double(), HIGH.double()
+    actions = SquashedGaussianActions(mean, log_std, low, high)
+    reference = TransformedDistribution(
+        Normal(mean, log_std.exp()), [TanhTransform(), AffineTransform((low + high) / 2, (high - low) / 2)]
+    )
+    drawn = actions.sample()
+    assert ((drawn >= low) & (drawn <= high)).all()
+    share = (drawn - low) / (high - low)
+    inside = ((share > 1e-4) & (share < 1 - 1e-4)).all(-1)  # atanh loses digits at the bounds, torch's and ours
+    assert inside.sum() > 80
+    assert torch.allclose(actions.log_prob(drawn)[inside], reference.log_prob(drawn).sum(-1)[inside], atol=1e-6)
+
+
+def test_squashed_gaussian_entropy_is_unbiased():
+    torch.manual_seed(0)
+    one = torch.ones(200_000, 1)
+    actions = SquashedGaussianActions(0.3 * one, -0.5 * one, -one[0], one[0])
+    drawn = actions.sample()
+    assert actions.entropy().mean().item() == pytest.approx(-actions.log_prob(drawn).mean().item(), abs=0.01)
+
+
+@pytest.mark.parametrize("distribution", ["beta", "gaussian"])
+def test_densities_stay_finite_at_the_bounds(distribution):
+    policy = Policy([5], BOX, hidden=[], distribution=distribution)
+    actions, _ = policy(torch.zeros(2, 5))
+    log_prob = actions.log_prob(torch.stack([LOW, HIGH]))
+    log_prob.sum().backward()
+    assert torch.isfinite(log_prob).all()
+    assert all(torch.isfinite(p.grad).all() for p in policy.actor.parameters())
+
+
+@pytest.mark.parametrize("space, shape", [(BOX, (7, 4, 3)), (DISCRETE, (7, 4))])
+@pytest.mark.parametrize("state_shape", [(6,), (64, 64, 3)])
+def test_shapes(space, shape, state_shape):
+    policy = Policy(state_shape, space)
+    state = torch.randint(0, 255, (7, 4, *state_shape), dtype=torch.uint8)
+    state = state if len(state_shape) == 3 else state.float()
+    actions, value = policy(state)
+    drawn = actions.sample()
+    assert drawn.shape == shape and value.shape == (7, 4) and actions.mode().shape == shape
+    assert actions.log_prob(drawn).shape == actions.entropy().shape == (7, 4)
+    assert torch.equal(policy.value(state), value)
+
+
+def test_a_linear_policy_has_no_hidden_layer():
+    policy = Policy(
+        [288], {"type": "box", "low": [-1.0, 0, 0], "high": [1.0, 1, 1]}, hidden=[], distribution="gaussian"
+    )
+    assert sum(p.numel() for p in policy.actor.parameters()) == 867
+
+
+def test_unknown_distribution():
+    with pytest.raises(UserError, match="beta or gaussian"):
+        Policy([3], BOX, distribution="cauchy")

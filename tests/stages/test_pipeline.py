@@ -1,0 +1,95 @@
+"""The whole way on a small environment, in one process: it runs, resumes, and notices what has changed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from worldmodels.stages.pipeline import key_of, report, run_pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def settings(tmp_path, blob_settings):
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("run_pipeline", ["preset=demo", "name=small", "wandb.mode=disabled", "device=cpu"])
+    plain = OmegaConf.to_container(config, resolve=True)
+    plain |= {"env": blob_settings, "rounds": 2, "runs": str(tmp_path / "runs"), "data": str(tmp_path / "data")}
+    plain["collect"] |= {"episodes": 4, "validation_every": 2, "max_steps": 20}
+    plain["again"]["collect"] |= {"episodes": 3}
+    plain["vision"] |= {"update_steps": 6, "validations": 2, "batch_size": 8}
+    plain["vision"]["model"] |= {"latent_dim": 4, "width": 0.25}
+    small = {"update_steps": 6, "validations": 2, "batch_size": 4, "window": 6, "context": 3, "starts": 16}
+    plain["memory"] |= small
+    plain["memory"]["model"] |= {"hidden_dim": 8}
+    plain["again"]["memory"] = {"update_steps": 4}
+    plain["controller"] |= {"batch": 8, "horizon": 4}
+    plain["algo"] |= {"updates": 2, "steps": 4}
+    plain["evaluation"] |= {"episodes": 2}
+    plain["video"] |= {"steps": 5, "skip": 3}
+    return plain
+
+
+def test_it_runs_resumes_and_notices_changes(settings, capsys):
+    rows = run_pipeline(settings)
+    stages = [row.stage for row in rows]
+    assert stages[:4] == ["collect 1", "V 1", "M 1", "C in the dream 1"]
+    assert stages[-3:] == ["evaluate C", "evaluate random", "video"]
+    assert not any(row.resumed for row in rows)
+    for row in rows:
+        assert all(Path(path).exists() for path in row.artefacts.values())
+
+    again = run_pipeline(settings)
+    assert all(row.resumed for row in again)
+    assert [row.artefacts for row in again] == [row.artefacts for row in rows]
+    report(again)
+    printed = capsys.readouterr().out
+    assert "random policy" in printed and "n=2" in printed and "C in the dream 2" in printed
+
+    # a changed setting of M redoes M and all that follows from it, and nothing before
+    settings["memory"]["model"]["reward_weight"] = 2.0
+    resumed = {row.stage: row.resumed for row in run_pipeline(settings)}
+    assert resumed["collect 1"] and resumed["V 1"] and resumed["evaluate random"]
+    assert not resumed["M 1"] and not resumed["C in the dream 1"] and not resumed["evaluate C"]
+
+
+def test_lost_and_damaged_results_are_made_again(settings):
+    settings["rounds"] = 1
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    Path(rows["V"].artefacts["checkpoint"]).write_bytes(b"damaged")
+    Path(rows["video"].artefacts["filmstrip"]).unlink()
+    resumed = {row.stage: row.resumed for row in run_pipeline(settings)}
+    assert resumed["collect"] and not resumed["V"] and not resumed["video"]
+
+
+def test_an_interrupted_collection_is_completed(settings, monkeypatch):
+    from worldmodels.rollouts.store import RolloutStore
+
+    settings["rounds"] = 1
+    append, count = RolloutStore.append, []
+
+    def dies(self, *arguments):
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        count.append(1)
+        return append(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RolloutStore, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(settings)
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    manifest = json.loads((Path(rows["collect"].artefacts["store"]) / "manifest.json").read_text())
+    seeds = [episode["seed"] for episode in manifest["episodes"]]
+    assert len(seeds) == len(set(seeds)) == 4, "two before, two after, none twice"
+
+
+def test_keys_follow_content_and_not_place(tmp_path):
+    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / name).write_text(text)
+    a, b, c = (key_of("stage", {"input": tmp_path / name}, {"x": 1}) for name in "abc")
+    assert a == b != c
+    assert key_of("stage", {"input": tmp_path / "a"}, {"x": 2}) != a

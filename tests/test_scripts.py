@@ -1,0 +1,270 @@
+"""Every script as a person types it, on a small environment; then the same scripts with bad input."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import worldmodels  # noqa: F401  registers the dream
+
+ROOT = Path(__file__).parents[1]
+BLOB = ["env.id=environments:Blob-v0", "env.action_repeat=1", "env.crop_rows=null", "env.frame_size=null"]
+BLOB += ["env.asynchronous=false", "env.action_high=null"]
+SMALL_V = ["vision.model.width=0.25", "vision.model.latent_dim=4", "vision.update_steps=12", "vision.validations=2"]
+SMALL_V += ["vision.batch_size=16"]
+SMALL_M = ["memory.model.hidden_dim=16", "memory.update_steps=12", "memory.validations=2", "memory.batch_size=8"]
+SMALL_M += ["memory.window=8", "memory.context=4", "memory.starts=32"]
+DREAM = ["controller.batch=16", "controller.horizon=6"]
+
+
+def run(folder, script, *arguments, fails=False):
+    """Output of `python scripts/SCRIPT …` within `folder`; with fails, of what must not succeed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{script}.py", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if fails:
+        assert done.returncode == 2, done.stdout + done.stderr
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+        return lines[0]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def made(output, name="checkpoint"):
+    """The path that a script said it wrote."""
+    return next(line.split(": ", 1)[1] for line in output.splitlines() if line.startswith(f"{name}: "))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder in which everything was made once: store "a", V, M, and a C trained in the dream."""
+    folder = tmp_path_factory.mktemp("shell")
+    run(folder, "collect_rollouts", "store=a", "collect.episodes=8", "collect.validation_every=4", *BLOB)
+    vae = made(run(folder, "train_vae", "store=a", *SMALL_V, "wandb.mode=disabled"))
+    mdnrnn = made(run(folder, "train_mdnrnn", "store=a", f"vae={vae}", *SMALL_M, "wandb.mode=disabled"))
+    both = [f"vae={vae}", f"mdnrnn={mdnrnn}"]
+    controller = made(run(folder, "train_controller", *both, *DREAM, "algo.updates=3", "algo.steps=6"))
+    return folder, vae, mdnrnn, controller
+
+
+def test_a_run_folder_tells_its_story(models):
+    folder, vae, mdnrnn, controller = models
+    run_folder = (folder / controller).parent
+    assert run_folder.parent.parent == folder / "runs" / "train_controller"
+    assert run_folder.name.endswith("_s0")
+    lineage = json.loads((run_folder / "lineage.json").read_text())
+    assert set(lineage["inputs"]) == {"vision", "memory"}
+    assert lineage["inputs"]["vision"]["sha256"] == worldmodels_sha256(folder / vae)
+    assert lineage["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert json.loads((run_folder / "config.json").read_text())["algo"]["updates"] == 3
+    rows = list(csv.DictReader((run_folder / "metrics.csv").open()))
+    assert "train/return" in rows[-1] and float(rows[-1]["dream_step"]) == 3 * 6 * 16
+    assert list((run_folder / "wandb").glob("offline-run-*")), "W&B is offline unless told otherwise"
+    for name in (vae, mdnrnn, controller):
+        torch.load(folder / name, weights_only=True)
+
+
+def worldmodels_sha256(path):
+    from worldmodels.checkpoints import sha256
+
+    return sha256(path)
+
+
+@pytest.mark.parametrize("behaviour", ["uniform", "held", "network", "[brownian,held]"])
+def test_collect_appends(models, behaviour, tmp_path):
+    arguments = ["store=b", "collect.episodes=2", f"collect.behaviour={behaviour}", "collect.validation_every=2"]
+    run(tmp_path, "collect_rollouts", *arguments, *BLOB)
+    run(tmp_path, "collect_rollouts", *arguments, *BLOB)
+    episodes = json.loads((tmp_path / "data/rollouts/b/manifest.json").read_text())["episodes"]
+    assert len(episodes) == 4 and len({episode["seed"] for episode in episodes}) == 4
+
+
+def test_collect_with_a_controller_and_noise(models):
+    folder, *_, controller = models
+    arguments = ["collect.behaviour=controller", f"collect.checkpoint={controller}", "collect.noise=0.3"]
+    run(folder, "collect_rollouts", "store=driven", "collect.episodes=3", *arguments, *BLOB)
+    episodes = json.loads((folder / "data/rollouts/driven/manifest.json").read_text())["episodes"]
+    assert [episode["policy"] for episode in episodes] == ["controller"] * 3
+
+
+def test_vision_and_memory_go_on_with_more_data(models):
+    folder, vae, mdnrnn, _ = models
+    run(folder, "collect_rollouts", "store=more", "collect.episodes=4", "seed=1", *BLOB)
+    more = ["store=[a,more]", "wandb.mode=disabled"]
+    newer = made(run(folder, "train_vae", *more, *SMALL_V, f"continue_from={vae}"))
+    run(folder, "train_mdnrnn", *more, *SMALL_M, f"vae={newer}", f"continue_from={mdnrnn}")
+
+
+@pytest.mark.parametrize("world", ["dream", "latent"])
+@pytest.mark.parametrize(
+    "algo",
+    [
+        ["algo=a2c", "algo.updates=2", "algo.steps=5", "policy.hidden=[]"],
+        ["algo=reinforce", "algo.updates=2", "algo.steps=30"],
+        ["algo=cmaes", "algo.generations=2", "algo.population=6", "algo.episodes=1", "policy.hidden=[8]"],
+    ],
+    ids=["a2c", "reinforce", "cmaes"],
+)
+def test_controllers_are_trained_and_scored(models, world, algo):
+    folder, vae, mdnrnn, _ = models
+    own = [*DREAM, f"vae={vae}", f"mdnrnn={mdnrnn}", f"world={world}", "num_envs=3", "asynchronous=false"]
+    checkpoint = made(run(folder, "train_controller", *own, *algo, "wandb.mode=disabled"))
+    scores = made(run(folder, "evaluate", f"checkpoint={checkpoint}", "evaluation.episodes=3"), "scores")
+    content = json.loads((folder / scores).read_text())
+    assert len(content["returns"]) == 3 and content["summary"]["n"] == 3
+    assert content["summary"]["mean"] == pytest.approx(np.mean(content["returns"]))
+    assert all(seed >= 2**30 + 2**29 for seed in content["seeds"]), "held-out test tracks"
+    assert content["environment"]["id"] == "environments:Blob-v0" and content["versions"]["gymnasium"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["env=cartpole", "algo.updates=3"],
+        ["env=lunarlander", "algo.updates=3"],
+        ["env=lunarlander_continuous", "algo=reinforce", "algo.updates=1", "policy.distribution=gaussian"],
+        ["env=carracing", "algo.updates=1", "algo.steps=4"],
+    ],
+    ids=["cartpole", "lunarlander", "continuous", "pixels"],
+)
+def test_baselines_are_trained_and_scored(tmp_path, arguments):
+    checkpoint = made(run(tmp_path, "train_baseline", *arguments, "wandb.mode=disabled"))
+    if "env=carracing" not in arguments:
+        assert "n=2" in run(tmp_path, "evaluate", f"checkpoint={checkpoint}", "evaluation.episodes=2")
+
+
+@pytest.mark.parametrize("driven", [True, False])
+def test_a_film_and_a_filmstrip(models, driven):
+    folder, vae, mdnrnn, controller = models
+    drives = [f"checkpoint={controller}"] if driven else []
+    own = [f"vae={vae}", f"mdnrnn={mdnrnn}", "video.steps=12", "video.skip=4"]
+    output = run(folder, "dream_video", *own, *drives)
+    film = cv2.VideoCapture(str(folder / made(output, "video")))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 13
+    assert film.get(cv2.CAP_PROP_FRAME_WIDTH) > 3 * 4 * 64
+    assert cv2.imread(str(folder / made(output, "filmstrip"))) is not None
+
+
+def test_sweeps_and_config_and_help(tmp_path):
+    run(tmp_path, "train_baseline", "-m", "seed=0,1", "algo.updates=2", "wandb.mode=disabled")
+    assert sorted(path.name[-3:] for path in (tmp_path / "runs/train_baseline/CartPole-v1").iterdir()) == ["_s0", "_s1"]
+    scripts = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "command")
+    assert len(scripts) == 8
+    for script in scripts:
+        assert f"python scripts/{script}.py" in run(tmp_path, script, "--help")
+        assert "seed: 0" in run(tmp_path, script, "--cfg", "job")
+    assert not (tmp_path / "outputs").exists(), "Hydra leaves no folders of its own"
+
+
+def test_one_seed_same_numbers(models, tmp_path):
+    """metrics.csv of two runs of V, M and C agree but for the time."""
+    folder, vae, mdnrnn, _ = models
+    quiet = "wandb.mode=disabled"
+    for script, arguments in {
+        "train_vae": ["store=a", *SMALL_V],
+        "train_mdnrnn": ["store=a", f"vae={vae}", *SMALL_M],
+        "train_controller": [f"vae={vae}", f"mdnrnn={mdnrnn}", *DREAM, "algo.updates=10"],
+    }.items():
+        tables = []
+        for _ in range(2):
+            output = run(folder, script, *arguments, quiet, "seed=3")
+            path = (folder / made(output)).parent / "metrics.csv"
+            tables.append([{k: v for k, v in row.items() if "time" not in k} for row in csv.DictReader(path.open())])
+        assert tables[0] == tables[1] and len(tables[0]) >= 1
+        assert any(value for row in tables[0] for key, value in row.items() if key.startswith("train/"))
+
+
+def test_the_dream_is_a_gymnasium_vector_env(models):
+    folder, _, mdnrnn, _ = models
+    envs = gymnasium.make_vec("worldmodels/Dream-v0", num_envs=5, memory=folder / mdnrnn, horizon=3)
+    assert envs.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
+    observation, _ = envs.reset(seed=0)
+    assert envs.observation_space.contains(observation) and observation.shape == (5, 4 + 16)
+    envs.action_space.seed(0)
+    finals = 0
+    for _ in range(9):
+        observation, reward, terminated, truncated, infos = envs.step(envs.action_space.sample())
+        assert observation.shape == (5, 20) and reward.shape == terminated.shape == truncated.shape == (5,)
+        ended = terminated | truncated
+        if ended.any():
+            assert infos["_final_obs"].tolist() == ended.tolist()
+            for place in np.flatnonzero(ended):
+                assert not np.array_equal(infos["final_obs"][place], observation[place])
+                finals += 1
+    assert finals >= 15
+    again, _ = envs.reset(seed=0)
+    other, _ = envs.reset(seed=1)
+    repeat, _ = envs.reset(seed=0)
+    assert np.array_equal(again, repeat) and not np.array_equal(again, other)
+
+
+# bad input: one line, exit code 2, nothing half-written
+
+
+def test_bad_input(models, tmp_path):
+    folder, vae, mdnrnn, controller = models
+    before = sorted(path for path in folder.rglob("*") if "wandb" not in str(path))
+    models_given = [f"vae={vae}", f"mdnrnn={mdnrnn}"]
+
+    line = run(folder, "train_vae", "store=nowhere", fails=True)
+    assert "nowhere" in line and "collect_rollouts.py store=nowhere" in line
+    line = run(folder, "train_vae", fails=True)
+    assert "store is not set" in line and "scripts/train_vae.py store=" in line
+    line = run(folder, "train_vae", "store=a", "vision.model.width_of=2", fails=True)
+    assert "width_of" in line and "--help" in line
+    line = run(folder, "collect_rollouts", "store=c", "env.id=NoSuch-v0", fails=True)
+    assert "NoSuch-v0" in line and "pprint_registry" in line
+    line = run(folder, "collect_rollouts", "store=c", "collect.behaviour=wild", *BLOB, fails=True)
+    assert "wild" in line and "brownian" in line
+    line = run(folder, "train_mdnrnn", "store=a", f"vae={mdnrnn}", fails=True)
+    assert "holds a memory, not a vision" in line and "train_vae.py" in line
+    line = run(folder, "evaluate", "checkpoint=runs/none.ckpt", fails=True)
+    assert "runs/none.ckpt" in line and "train_controller.py" in line
+    line = run(folder, "evaluate", f"checkpoint={controller}", "evaluation.split=train", fails=True)
+    assert "test or validation" in line
+    if not torch.cuda.is_available():
+        line = run(folder, "train_vae", "store=a", "device=cuda", fails=True)
+        assert "no CUDA" in line and "device=cpu" in line
+    line = run(folder, "train_controller", *models_given, "world=moon", fails=True)
+    assert "moon" in line and "dream or latent" in line
+    after = sorted(path for path in folder.rglob("*") if "wandb" not in str(path))
+    assert after == before, "nothing was written"
+
+    truncated = tmp_path / "truncated.ckpt"
+    truncated.write_bytes((folder / vae).read_bytes()[:5000])
+    line = run(folder, "train_mdnrnn", "store=a", f"vae={truncated}", fails=True)
+    assert "truncated.ckpt is damaged" in line and "train_vae.py" in line
+
+    other = made(run(folder, "train_vae", "store=a", *SMALL_V, "seed=9", "wandb.mode=disabled"))
+    for script in (["train_controller"], ["dream_video"]):
+        line = run(folder, *script, f"vae={other}", f"mdnrnn={mdnrnn}", fails=True)
+        assert "wrong V" in line
+        for path in (vae, other):
+            assert worldmodels_sha256(folder / path)[:12] in line, "both hashes"
+    line = run(folder, "evaluate", f"checkpoint={controller}", f"vae={other}", "evaluation.episodes=1", fails=True)
+    assert "wrong V" in line
+
+
+def test_an_empty_store(models, tmp_path):
+    folder = tmp_path / "data" / "rollouts" / "empty"
+    folder.mkdir(parents=True)
+    manifest = json.loads((models[0] / "data/rollouts/a/manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "episodes": []}))
+    line = run(tmp_path, "train_vae", "store=empty", fails=True)
+    assert "no train episode" in line and "collect_rollouts.py store=empty" in line
