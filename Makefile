@@ -14,7 +14,7 @@ demo: setup
 	$(RUN) scripts/run_pipeline.py preset=demo
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(VENV)/bin/ruff check .
