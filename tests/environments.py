@@ -1,5 +1,8 @@
 """Small environments for tests, made by id: gymnasium.make("environments:Counting-v0")."""
 
+import os
+import time
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -60,5 +63,20 @@ class Blob(gymnasium.Env):
         return frame
 
 
+class Troubled(Counting):
+    """Dies, hangs or raises at its second step where the seed asks for it."""
+
+    def step(self, action):
+        if self.t == 1:
+            if self.seed % 100 == 91:
+                os._exit(3)
+            if self.seed % 100 == 92:
+                time.sleep(60)
+            if self.seed % 100 == 93:
+                raise RuntimeError("a wheel came off")
+        return super().step(action)
+
+
+gymnasium.register("Troubled-v0", entry_point=Troubled)
 gymnasium.register("Counting-v0", entry_point=Counting)
 gymnasium.register("Blob-v0", entry_point=Blob)

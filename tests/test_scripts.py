@@ -169,7 +169,7 @@ def test_sweeps_and_config_and_help(tmp_path):
     for script in scripts:
         assert f"python scripts/{script}.py" in run(tmp_path, script, "--help")
         assert "seed: 0" in run(tmp_path, script, "--cfg", "job")
-    assert not (tmp_path / "outputs").exists(), "Hydra leaves no folders of its own"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"], "Hydra leaves no files of its own"
 
 
 def test_one_seed_same_numbers(models, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import numpy as np
 from gymnasium import spaces
 
 from ..errors import UserError
+from .action_repeat import ActionRepeat
+from .workers import WorkerVectorEnv, default_workers
 
 # Box2D environments draw with SDL; without a display it must be told so before it starts.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -34,41 +35,6 @@ class EnvSettings(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         return self._asdict()
-
-
-class ActionRepeat(gymnasium.Wrapper):
-    """Repeat each action for some frames, add up their rewards, stop early at an end.
-
-    Stock CarRacing spends 99 % of its time drawing inside `step`. Frames that nobody will see are not drawn: the
-    physics, the rewards and the frame that is returned stay the stock ones.
-    """
-
-    def __init__(self, env: gymnasium.Env, repeat: int):
-        super().__init__(env)
-        self.repeat = repeat
-        self._draws_in_step = hasattr(env.unwrapped, "_render_road")
-
-    def step(self, action):
-        total, frames = 0.0, 0
-        for frame in range(self.repeat):
-            self._draw(frame == self.repeat - 1)
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total, frames = total + float(reward), frames + 1
-            if terminated or truncated:
-                break
-        if frames < self.repeat and self._draws_in_step:  # ended on a frame that was not drawn
-            self._draw(True)
-            observation = self.unwrapped._render("state_pixels")  # pyright: ignore[reportAttributeAccessIssue]
-        return observation, total, terminated, truncated, {**info, "frames": frames}  # pyright: ignore[reportPossiblyUnboundVariable]
-
-    def _draw(self, draw: bool) -> None:
-        if not self._draws_in_step:
-            return
-        unwrapped: Any = self.unwrapped
-        if draw:
-            unwrapped.__dict__.pop("_render", None)
-        else:
-            unwrapped._render = lambda mode: unwrapped.state
 
 
 class NarrowActions(gymnasium.Wrapper):
@@ -121,22 +87,22 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
     return env
 
 
-def make_envs(settings: EnvSettings, num_envs: int, asynchronous: bool = True) -> gymnasium.vector.VectorEnv:
+def make_envs(
+    settings: EnvSettings, num_envs: int, asynchronous: bool = True, timeout: float = 60.0
+) -> gymnasium.vector.VectorEnv:
     """A vector of environments that never resets by itself: ended ones wait for `reset` with a `reset_mask`.
 
     So every episode begins with a seed of our choosing, and its true last observation is the one returned.
 
-    asynchronous: a process for each environment, observations in shared memory; else all in this process.
+    asynchronous: spread over a worker process for each core, see `workers`; else all in this process.
+    timeout: seconds after which a silent worker counts as hung.
     Raises UserError for an unknown environment.
     """
     make_env(settings).close()  # fail here with one line rather than in a worker
     functions = [partial(make_env, settings)] * num_envs
-    mode = gymnasium.vector.AutoresetMode.DISABLED
     if asynchronous:
-        # fork would copy the threads' locks of torch and OpenMP; forkserver starts clean, and imports once for all
-        multiprocessing.set_forkserver_preload(["worldmodels.envs.make"])
-        return gymnasium.vector.AsyncVectorEnv(functions, shared_memory=True, autoreset_mode=mode, context="forkserver")
-    return gymnasium.vector.SyncVectorEnv(functions, autoreset_mode=mode)
+        return WorkerVectorEnv(functions, default_workers(), timeout)
+    return gymnasium.vector.SyncVectorEnv(functions, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
 
 
 @contextmanager
@@ -145,7 +111,7 @@ def closing(envs: gymnasium.vector.VectorEnv) -> Iterator[gymnasium.vector.Vecto
     try:
         yield envs
     finally:
-        envs.close(terminate=True) if isinstance(envs, gymnasium.vector.AsyncVectorEnv) else envs.close()
+        envs.close(**({"terminate": True} if isinstance(envs, WorkerVectorEnv) else {}))
 
 
 def reset_some(envs: gymnasium.vector.VectorEnv, seeds: dict[int, int]) -> np.ndarray:

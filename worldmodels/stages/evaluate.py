@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.car_racing import stock_of
 from ..envs.make import closing, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
@@ -28,6 +29,7 @@ def evaluate(
     split: str,
     num_envs: int,
     asynchronous: bool,
+    stock: bool = True,
     checkpoint: str | Path | None = None,
     behaviour: str | None = None,
     env: dict[str, Any] | None = None,
@@ -39,7 +41,8 @@ def evaluate(
     """Returns over `episodes` tracks of the "test" or "validation" split, which no training has seen.
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
-    environment; `seed` is the bootstrap's. scores.json has each return and all that is needed to repeat it.
+    environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.
+    scores.json in the run folder has each track's return and all that is needed to repeat it.
     """
     if split not in ("test", "validation"):
         raise UserError(f"evaluation.split is {split!r}; choose test or validation: training tracks prove nothing")
@@ -56,6 +59,7 @@ def evaluate(
         chooser = make_behaviour(behaviour, restore(environment["action"]))
     else:
         raise UserError("nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour=uniform")
+    environment = stock_of(environment) if stock else environment
     seeds = [environment_seed(split, index) for index in range(episodes)]
     label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
     with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:

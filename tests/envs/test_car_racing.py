@@ -1,0 +1,57 @@
+"""The fast CarRacing beside the stock one: equal physics, nearly equal pixels. In full: make fidelity."""
+
+import gymnasium
+import numpy as np
+import pytest
+from car_racing_fidelity import compare
+
+from worldmodels.envs.car_racing import _camera, _inverse
+
+
+def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
+    found = compare(tracks=2, steps=120, draw_every=6)
+    assert found.identical, "rewards, ends, the car's and the tiles' state, bit for bit"
+    assert found.frames >= 40
+    assert found.upper <= 2.0, "mean absolute error of rows 0–83"
+    assert found.whole <= 3.0, "of the whole frame"
+    assert found.worst <= 6.0, "of the worst single frame"
+    assert found.small <= 2.0, "of the 64×64 frame beside the stock frame cropped and shrunk"
+
+
+def test_discrete_actions_and_random_colours():
+    stock = gymnasium.make("CarRacing-v3", continuous=False, domain_randomize=True, disable_env_checker=True)
+    fast = gymnasium.make("worldmodels/CarRacing-v3", continuous=False, domain_randomize=True, disable_env_checker=True)
+    for seed in (3, 4):
+        wanted, _ = stock.reset(seed=seed)
+        found, _ = fast.reset(seed=seed)
+        for action in (3, 3, 1, 2, 0, 3, 4) * 4:
+            wanted, reward, *_ = stock.step(action)
+            found, ours, *_ = fast.step(action)
+            assert ours == reward
+        assert np.abs(found[:84].astype(int) - wanted[:84]).mean() < 2
+
+
+def test_the_clock_counts_simulator_frames():
+    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, action_repeat=4, time_limit=30)
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == (64, 64, 3) and env.observation_space.contains(observation)
+    frames, truncated = 0, False
+    while not truncated:
+        _, _, _, truncated, info = env.step(np.array([0, 0.2, 0], np.float32))
+        frames += info["frames"]
+    assert frames == 30
+
+
+def test_the_camera_by_hand():
+    """At zoom 2, looking along +y: the hull is at (500, 600), a unit ahead is two pixels up, a unit right two right."""
+    camera = _camera(10.0, 20.0, 0.0, 2.0)
+    for world, screen in {(10, 20): (500, 600), (10, 21): (500, 598), (11, 20): (502, 600)}.items():
+        assert np.allclose(camera @ [*world, 1], screen)
+    # turned left by a right angle, the hull looks along −x
+    assert np.allclose(_camera(10.0, 20.0, np.pi / 2, 2.0) @ [9, 20, 1], (500, 598))
+    assert np.allclose(_inverse(camera) @ [*(camera @ [3, 4, 1]), 1], (3, 4))
+
+
+def test_sizes_that_do_not_exist():
+    with pytest.raises(ValueError, match="96"):
+        gymnasium.make("worldmodels/CarRacing-v3", size=32)

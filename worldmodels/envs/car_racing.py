@@ -1,0 +1,331 @@
+"""CarRacing-v3 with stock physics and a fast camera.
+
+Stock CarRacing draws some 700 polygons at 1000×800 for each frame and shrinks the picture: 99 % of its time. Here the
+track is drawn once for each episode into a texture that the camera looks at through one affine warp; only the car, the
+indicators and the score are drawn anew. Physics, seeds and rewards are the stock class's own.
+
+Coordinates: world (Box2D's units), screen (the stock window, 1000×800, y downwards), frame (what is returned).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+import pygame
+from gymnasium import spaces
+from gymnasium.envs.box2d import car_dynamics, car_racing
+from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W, ZOOM, FrictionDetector
+from gymnasium.wrappers import TimeLimit
+
+from .action_repeat import ActionRepeat
+
+TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
+BAR_TOP = 700  # screen row where the indicator bar begins
+OVERSAMPLE = 1  # samples a pixel and axis
+CAR_OVERSAMPLE = 4
+# stock frames are shrunk by pygame's smoothscale, which truncates in each of its two passes: flat colours lose 2
+SHRINK_LOSS = (2, 2, 2, 0)
+CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
+
+
+class _TouchRecorder(FrictionDetector):
+    """The stock detector, which also notes the tiles that have lost their shade since the last frame."""
+
+    def __init__(self, env: CarRacing, lap_complete_percent: float):
+        super().__init__(env, lap_complete_percent)
+        self.touched: set[Any] = set()
+
+    def _contact(self, contact: Any, begin: bool) -> None:
+        for fixture in (contact.fixtureA, contact.fixtureB):
+            tile = fixture.body.userData
+            if tile and "road_friction" in tile.__dict__ and not tile.__dict__.get("plain"):
+                tile.plain = True
+                self.touched.add(tile)
+        super()._contact(contact, begin)
+
+
+class CarRacing(car_racing.CarRacing):
+    """Stock CarRacing-v3, drawn fast.
+
+    size: 96 gives the stock frame u8 [96, 96, 3]; 64 gives the paper's, rows 0–83 shrunk to u8 [64, 64, 3], drawn
+    directly.
+    """
+
+    def __init__(self, *args: Any, size: int = 96, **kwargs: Any):
+        if size not in (64, 96):
+            raise ValueError(f"size must be 96 (the stock frame) or 64 (the paper's crop), not {size}")
+        super().__init__(*args, **kwargs)
+        self.size = size
+        self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.rows = 84 if size == 96 else 64  # of the frame that show the world
+        self.screen_rows = BAR_TOP
+        self.scale = (size / WINDOW_W, self.rows / self.screen_rows)  # frame pixels a screen pixel
+        self.levels: list[np.ndarray] = []
+        self.scores: dict[str, np.ndarray] = {}
+
+    def _create_track(self) -> bool:
+        made = super()._create_track()
+        if made:
+            self.levels = []
+            self.world.contactListener_bug_workaround = _TouchRecorder(self, self.lap_complete_percent)
+            self.world.contactListener = self.world.contactListener_bug_workaround
+        return made
+
+    def _render(self, mode: str) -> Any:
+        if mode != "state_pixels":
+            return super()._render(mode)
+        if not self.levels:
+            self.levels = [self._paint_track()]
+            self.car_shapes = _CarShapes(self.car)
+        self._repaint_touched()
+
+        hull = self.car.hull  # pyright: ignore[reportOptionalMemberAccess]
+        zoom = 0.1 * SCALE * max(1 - self.t, 0) + ZOOM * SCALE * min(self.t, 1)
+        camera = _camera(hull.position[0], hull.position[1], hull.angle, zoom)
+        frame = np.empty((self.size, self.size, 3), np.uint8)
+        frame[: self.rows] = self._look(camera, (0, 0), (self.size, self.rows), OVERSAMPLE)
+        self._draw_car(frame, camera, zoom)
+        if self.size == 96:
+            self._draw_bar(frame[self.rows :])
+        return cv2.subtract(frame, SHRINK_LOSS, dst=frame)
+
+    # the track
+
+    def _paint_track(self) -> np.ndarray:
+        """The playfield from above, u8 [N, N, 3], row 0 at y = −PLAYFIELD."""
+        texture = _meadow(tuple(int(c) for c in self.bg_color), tuple(int(c) for c in self.grass_color)).copy()
+        for polygon, color in self.road_poly:
+            _fill(texture, polygon, color)
+        return texture
+
+    def _repaint_touched(self) -> None:
+        recorder = self.world.contactListener_bug_workaround
+        for tile in recorder.touched:
+            if tile.idx % 3:  # every third tile has the plain colour from the start
+                corners = [tuple(tile.fixtures[0].shape.vertices[k]) for k in range(4)]
+                for number, texture in enumerate(self.levels):
+                    _fill(texture, corners, self.road_color, TEXELS / 2**number)
+        recorder.touched.clear()
+
+    def _level(self, density: float) -> tuple[np.ndarray, float]:
+        """The coarsest texture with at least `density` texels a world unit, and how many it has."""
+        texels, number = TEXELS, 0
+        while texels / 2 >= density:
+            number, texels = number + 1, texels / 2
+        while len(self.levels) <= number:
+            last = self.levels[-1]
+            half = (last.shape[1] // 2, last.shape[0] // 2)
+            self.levels.append(cv2.resize(last, half, interpolation=cv2.INTER_AREA))
+        return self.levels[number], texels
+
+    # the camera
+
+    def _look(
+        self, camera: np.ndarray, corner: tuple[int, int], extent: tuple[int, int], oversample: int
+    ) -> np.ndarray:
+        """The world in the frame's pixels [corner, corner + extent), `oversample`² samples each."""
+        density = oversample * max(self.scale) * math.hypot(camera[0, 0], camera[0, 1])
+        texture, texels = self._level(density)
+        to_texture = _inverse(camera)  # screen to world
+        to_texture[:, 2] += PLAYFIELD
+        to_texture *= texels
+        # sample centres to the screen
+        step = (1 / (oversample * self.scale[0]), 1 / (oversample * self.scale[1]))
+        first = (corner[0] / self.scale[0] + step[0] / 2, corner[1] / self.scale[1] + step[1] / 2)
+        matrix = np.empty((2, 3))
+        matrix[:, 0], matrix[:, 1] = to_texture[:, 0] * step[0], to_texture[:, 1] * step[1]
+        matrix[:, 2] = to_texture[:, :2] @ first + to_texture[:, 2] - 0.5
+        size = (extent[0] * oversample, extent[1] * oversample)
+        return cv2.warpAffine(
+            texture, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
+        )
+
+    def _draw_car(self, frame: np.ndarray, camera: np.ndarray, zoom: float) -> None:
+        """Look closer at the pixels around the car, draw it there, and average."""
+        centre = (WINDOW_W / 2 * self.scale[0], (WINDOW_H - WINDOW_H / 4) * self.scale[1])
+        reach = [CAR_REACH * zoom * scale + 1 for scale in self.scale]
+        left, top = (max(0, math.floor(c - r)) for c, r in zip(centre, reach, strict=True))
+        right = min(self.size, math.ceil(centre[0] + reach[0]))
+        bottom = min(self.rows, math.ceil(centre[1] + reach[1]))
+        patch = self._look(camera, (left, top), (right - left, bottom - top), CAR_OVERSAMPLE)
+        to_patch = camera * [[self.scale[0]], [self.scale[1]]]
+        to_patch[:, 2] -= left, top
+        to_patch *= CAR_OVERSAMPLE
+        to_patch[:, 2] -= 0.5
+        self.car_shapes.draw(patch, to_patch)
+        target = frame[top:bottom, left:right]
+        target[:] = cv2.resize(patch, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+
+    # the bar below
+
+    def _draw_bar(self, bar: np.ndarray) -> None:
+        """Indicators and score, as in the stock class, averaged from the screen's scale."""
+        car: Any = self.car
+        s, h = WINDOW_W / 40, WINDOW_H / 40
+        canvas = np.zeros((96, 960, 3), np.uint8)  # eight and ten samples a pixel
+
+        def rectangle(left: float, right: float, top: float, bottom: float, color: tuple[int, int, int]) -> None:
+            # screen to canvas; polygons on a screen include their border pixels
+            x0, x1 = sorted((left, right))
+            y0, y1 = sorted((top, bottom))
+            columns = slice(max(0, round(x0 * 0.96)), max(0, round((x1 + 1) * 0.96)))
+            rows = slice(max(0, round((y0 - BAR_TOP) * 0.96)), max(0, round((y1 + 1 - BAR_TOP) * 0.96)))
+            canvas[rows, columns] = color
+
+        def vertical(place: int, value: float, color: tuple[int, int, int]) -> None:
+            if abs(value) > 0:
+                rectangle(place * s, (place + 1) * s, WINDOW_H - h - h * value, WINDOW_H - h, color)
+
+        def horizontal(place: int, value: float, color: tuple[int, int, int]) -> None:
+            if abs(value) > 0:
+                rectangle(place * s, (place + value) * s, WINDOW_H - 4 * h, WINDOW_H - 2 * h, color)
+
+        def threshold(value: float) -> float:
+            return value if abs(value) > 1e-4 else 0.0
+
+        velocity = car.hull.linearVelocity
+        vertical(5, 0.02 * threshold(math.hypot(velocity[0], velocity[1])), (255, 255, 255))
+        for wheel, color in enumerate(((0, 0, 255), (0, 0, 255), (51, 0, 255), (51, 0, 255))):
+            vertical(7 + wheel, 0.01 * threshold(car.wheels[wheel].omega), color)
+        horizontal(20, -10.0 * threshold(car.wheels[0].joint.angle), (0, 255, 0))
+        horizontal(30, -0.8 * threshold(car.hull.angularVelocity), (255, 0, 0))
+        cv2.resize(canvas, (96, 12), dst=bar, interpolation=cv2.INTER_AREA)
+        score = self._score(f"{self.reward:04.0f}")
+        bar[:, : score.shape[1]] = np.maximum(bar[:, : score.shape[1]], score)
+
+    def _score(self, text: str) -> np.ndarray:
+        """The score's pixels u8 [12, 12, 3], kept for each text."""
+        if text not in self.scores:
+            pygame.font.init()
+            screen = pygame.Surface((125, 100))
+            font = pygame.font.Font(pygame.font.get_default_font(), 42)
+            picture = font.render(text, True, (255, 255, 255), (0, 0, 0))
+            place = picture.get_rect()
+            place.center = (60, int(WINDOW_H - WINDOW_H * 2.5 / 40 - BAR_TOP))
+            screen.blit(picture, place)
+            pixels = np.transpose(pygame.surfarray.array3d(screen), (1, 0, 2))
+            self.scores[text] = cv2.resize(pixels, (12, 12), interpolation=cv2.INTER_AREA)
+        return self.scores[text]
+
+
+def make(size: int = 96, action_repeat: int = 1, time_limit: int = 1000, **kwargs: Any) -> gymnasium.Env:
+    """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
+
+    Raises ValueError for another size than 64 or 96, or an action_repeat below 1.
+    """
+    env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
+    return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
+
+
+def stock_of(environment: dict[str, Any]) -> dict[str, Any]:
+    """The description of an environment with CarRacing drawn by the stock class, for scores that are compared."""
+    if environment["id"] != "worldmodels/CarRacing-v3":
+        return environment
+    kwargs = dict(environment["kwargs"])
+    size = kwargs.pop("size", 96)
+    crop = {"crop_rows": 84, "frame_size": 64} if size == 64 else {}
+    return {**environment, "id": "CarRacing-v3", "kwargs": kwargs, **crop}
+
+
+def _camera(x: float, y: float, hull_angle: float, zoom: float) -> np.ndarray:
+    """World to screen, [2, 3]: the hull stands in the middle, a quarter above the lower edge, and looks up."""
+    cos, sin = math.cos(-hull_angle) * zoom, math.sin(-hull_angle) * zoom
+    matrix = np.array([[cos, -sin, 0.0], [-sin, -cos, 0.0]])  # the screen's y points down
+    matrix[0, 2] = WINDOW_W / 2 - matrix[0, 0] * x - matrix[0, 1] * y
+    matrix[1, 2] = WINDOW_H - WINDOW_H / 4 - matrix[1, 0] * x - matrix[1, 1] * y
+    return matrix
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Of an affine map [2, 3]."""
+    (a, b, c), (d, e, f) = matrix.tolist()
+    det = a * e - b * d
+    return np.array([[e, -b, b * f - c * e], [-d, a, c * d - a * f]]) / det
+
+
+@lru_cache(maxsize=4)
+def _meadow(background: tuple[int, ...], grass: tuple[int, ...]) -> np.ndarray:
+    """The playfield without a track."""
+    side = math.ceil(2 * PLAYFIELD * TEXELS)
+    texture = np.empty((side, side, 3), np.uint8)
+    texture[:] = background
+    square = PLAYFIELD / 20
+    for x in range(-20, 20, 2):
+        for y in range(-20, 20, 2):
+            corners = [(square * (x + dx), square * (y + dy)) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
+            _fill(texture, corners, grass)
+    return texture
+
+
+def _fill(texture: np.ndarray, polygon: Any, color: Any, texels: float = TEXELS) -> None:
+    """Fill a polygon given in world coordinates."""
+    points = (np.array(polygon) + PLAYFIELD) * texels - 0.5
+    cv2.fillConvexPoly(texture, np.round(points * 16).astype(np.int32), [int(c) for c in color], cv2.LINE_AA, 4)
+
+
+class _CarShapes:
+    """The car's polygons in the coordinates of their bodies, ready to be moved all at once."""
+
+    def __init__(self, car: Any):
+        self.bodies = list(car.drawlist)
+        points, self.polygons = [], []  # (first point, one past the last, colour, the wheel whose mark it is)
+        for number, body in enumerate(self.bodies):
+            color = tuple(int(c * 255) for c in body.color)
+            shapes = [(fixture.shape.vertices, color, None) for fixture in body.fixtures]
+            if "phase" in body.__dict__:
+                shapes.append(([(0.0, 0.0)] * 4, car_dynamics.WHEEL_WHITE, body))
+            for vertices, own, wheel in shapes:
+                first = len(points)
+                points += [(number, x, y) for x, y in vertices]
+                self.polygons.append((first, len(points), own, wheel))
+        array = np.array(points)
+        self.owner, self.points = array[:, 0].astype(int), np.concatenate([array[:, 1:], np.ones((len(array), 1))], 1)
+        width = car_dynamics.WHEEL_W * car_dynamics.SIZE
+        for first, _, _, wheel in self.polygons:
+            if wheel is not None:
+                self.points[first : first + 4, 0] = (-width, width, width, -width)
+
+    def draw(self, picture: np.ndarray, to_picture: np.ndarray) -> None:
+        """Draw the car as it stands; to_picture [2, 3]: from the world to the picture's pixels."""
+        (a, b, c), (d, e, f) = to_picture.tolist()
+        matrices = []
+        for body in self.bodies:
+            cos, sin = math.cos(body.angle), math.sin(body.angle)
+            x, y = body.position
+            matrices.append(
+                (
+                    (a * cos + b * sin, b * cos - a * sin, a * x + b * y + c),
+                    (d * cos + e * sin, e * cos - d * sin, d * x + e * y + f),
+                )
+            )
+        hidden = set()
+        for first, _, _, wheel in self.polygons:
+            if wheel is not None:
+                ends = _mark_of(wheel.phase)
+                if ends is None:
+                    hidden.add(first)
+                else:
+                    self.points[first : first + 4, 1] = (ends[0], ends[0], ends[1], ends[1])
+        moved = np.einsum("nij,nj->ni", np.array(matrices)[self.owner], self.points)
+        fixed = np.round(moved * 16).astype(np.int32)
+        for first, last, color, _ in self.polygons:
+            if first not in hidden:
+                cv2.fillPoly(picture, [fixed[first:last]], color, shift=4)
+
+
+def _mark_of(phase: float) -> tuple[float, float] | None:
+    """Where the white mark that turns with a wheel begins and ends along it; None while it is below."""
+    s1, s2, c1, c2 = math.sin(phase), math.sin(phase + 1.2), math.cos(phase), math.cos(phase + 1.2)
+    if s1 > 0 and s2 > 0:
+        return None
+    if s1 > 0:
+        c1 = math.copysign(1, c1)
+    if s2 > 0:
+        c2 = math.copysign(1, c2)
+    radius = car_dynamics.WHEEL_R * car_dynamics.SIZE
+    return radius * c1, radius * c2
