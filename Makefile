@@ -1,9 +1,9 @@
-# make demo · make test · make check
+# make demo · make test · make check · make bench · make fidelity
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check bench fidelity setup clean
 setup: $(VENV)/.installed
 
 # The stamp is touched last: an interrupted installation starts again.
@@ -21,6 +21,14 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports --config setup.cfg
+
+bench: setup
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(RUN) benchmarks/run.py
+
+# the fast CarRacing beside the stock one, in full; make test runs a short form
+fidelity: setup
+	$(RUN) benchmarks/car_racing_fidelity.py
 
 clean:
 	rm -rf $(VENV) runs data/rollouts data/latents

@@ -165,7 +165,7 @@ def test_sweeps_and_config_and_help(tmp_path):
     run(tmp_path, "train_baseline", "-m", "seed=0,1", "algo.updates=2", "wandb.mode=disabled")
     assert sorted(path.name[-3:] for path in (tmp_path / "runs/train_baseline/CartPole-v1").iterdir()) == ["_s0", "_s1"]
     scripts = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "command")
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     for script in scripts:
         assert f"python scripts/{script}.py" in run(tmp_path, script, "--help")
         assert "seed: 0" in run(tmp_path, script, "--cfg", "job")

@@ -51,7 +51,9 @@ def test_what_is_returned_stays():
     envs.close()
 
 
-@pytest.mark.parametrize("seed, words", [(91, "exit code 3"), (92, "no answer to step within 1 s"), (93, "a wheel came")])
+@pytest.mark.parametrize(
+    "seed, words", [(91, "exit code 3"), (92, "no answer to step within 1 s"), (93, "a wheel came")]
+)
 def test_a_troubled_worker_is_named_in_time(seed, words):
     envs = vector("Troubled", timeout=1.0)
     reset_some(envs, {0: 10, 1: 11, 2: 12, 3: 13, 4: seed})

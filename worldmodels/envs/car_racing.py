@@ -72,8 +72,9 @@ class CarRacing(car_racing.CarRacing):
         made = super()._create_track()
         if made:
             self.levels = []
-            self.world.contactListener_bug_workaround = _TouchRecorder(self, self.lap_complete_percent)
-            self.world.contactListener = self.world.contactListener_bug_workaround
+            # Box2D keeps no reference of its own to its listener
+            self.recorder = _TouchRecorder(self, self.lap_complete_percent)
+            self.world.contactListener = self.recorder
         return made
 
     def _render(self, mode: str) -> Any:
@@ -92,7 +93,7 @@ class CarRacing(car_racing.CarRacing):
         self._draw_car(frame, camera, zoom)
         if self.size == 96:
             self._draw_bar(frame[self.rows :])
-        return cv2.subtract(frame, SHRINK_LOSS, dst=frame)
+        return cv2.subtract(frame, SHRINK_LOSS, dst=frame)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     # the track
 
@@ -104,13 +105,12 @@ class CarRacing(car_racing.CarRacing):
         return texture
 
     def _repaint_touched(self) -> None:
-        recorder = self.world.contactListener_bug_workaround
-        for tile in recorder.touched:
+        for tile in self.recorder.touched:
             if tile.idx % 3:  # every third tile has the plain colour from the start
                 corners = [tuple(tile.fixtures[0].shape.vertices[k]) for k in range(4)]
                 for number, texture in enumerate(self.levels):
                     _fill(texture, corners, self.road_color, TEXELS / 2**number)
-        recorder.touched.clear()
+        self.recorder.touched.clear()
 
     def _level(self, density: float) -> tuple[np.ndarray, float]:
         """The coarsest texture with at least `density` texels a world unit, and how many it has."""

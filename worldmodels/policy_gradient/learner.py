@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +63,6 @@ class PolicyGradient(lightning.LightningModule):
             rows.append(
                 (state, action, step.reward, step.terminated, step.truncated, self._bootstrap(step, last), alive)
             )
-            self.returns.add(step.reward, step.terminated | step.truncated, alive)
             if self.whole_episodes:
                 alive = alive & ~(step.terminated | step.truncated)
                 if not alive.any():
@@ -70,7 +70,9 @@ class PolicyGradient(lightning.LightningModule):
             state = step.state
         self.state = state
         self.steps_played += len(rows) * self.world.batch
-        return Trajectory(*(torch.stack(column) for column in zip(*rows)))
+        trajectory = Trajectory(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        self.returns.add(trajectory)
+        return trajectory
 
     def _bootstrap(self, step: Any, last: bool) -> Tensor:
         """V of the true next state where it is needed: at a truncation and at the rollout's end."""
@@ -117,27 +119,24 @@ class PolicyGradient(lightning.LightningModule):
 
 
 class EpisodeReturns:
-    """Running mean of the returns of the last episodes, kept on the device: no look at the host while playing."""
+    """Running mean of the returns of the last episodes; rollouts are added whole, one look at the host for each."""
 
     def __init__(self, batch: int, momentum: float = 0.95):
-        self.batch, self.momentum = batch, momentum
-        self.running: Tensor | None = None
-        self.total: Tensor
-        self.count: Tensor
+        self.momentum = momentum
+        self.running = np.zeros(batch)
+        self.total = self.count = 0.0
 
-    def add(self, reward: Tensor, ended: Tensor, alive: Tensor) -> None:
-        if self.running is None:
-            self.running = torch.zeros_like(reward)
-            self.total, self.count = reward.new_zeros(()), reward.new_zeros(())
-        self.running = self.running + reward * alive
-        done = (ended & alive).float()
-        self.total = self.total + (self.running * done).sum()
-        self.count = self.count + done.sum()
-        self.running = self.running * (1 - (ended & alive).float())
+    def add(self, trajectory: Trajectory) -> None:
+        ended = (trajectory.terminated | trajectory.truncated).cpu().numpy()
+        valid = trajectory.valid.cpu().numpy()
+        self.total, self.count = self.total * self.momentum, self.count * self.momentum
+        for reward, alive, done in zip(trajectory.reward.cpu().numpy(), valid, ended & valid, strict=True):
+            self.running += reward * alive
+            if done.any():
+                self.total += self.running[done].sum()
+                self.count += done.sum()
+                self.running[done] = 0
 
-    def mean(self) -> Tensor:
+    def mean(self) -> float:
         """Mean over the episodes that ended lately, older ones fading; NaN before the first."""
-        result = self.total / self.count
-        if self.count > 0:
-            self.total, self.count = self.total * self.momentum, self.count * self.momentum
-        return result
+        return self.total / self.count if self.count else float("nan")

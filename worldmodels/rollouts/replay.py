@@ -21,7 +21,7 @@ class Replay:
     """Draws frames and time-major windows.
 
     observation: u8 [F, H, W, C], or a Posterior [F, Z]; action f32 [F, A]; reward f32 [F]; terminated bool [F];
-    lengths: steps of each episode, F = Σ (T + 1).
+    lengths: steps of each episode, F = Σ (T + 1). Raises ValueError where they do not fill the rows.
     """
 
     def __init__(
@@ -34,48 +34,74 @@ class Replay:
     ):
         if sum(lengths) + len(lengths) != len(reward):
             raise ValueError(f"{len(lengths)} episodes of {sum(lengths)} steps do not fill {len(reward)} rows")
-        self.observation, self.action, self.reward, self.terminated = observation, action, reward, terminated
         self.device = reward.device
+        self.latent = isinstance(observation, Posterior)
+        # one gather serves for both halves of a posterior, and one for all that is not observed
+        self.rows = torch.cat(observation, 1) if isinstance(observation, Posterior) else observation
         self.lengths = torch.tensor(lengths, device=self.device)
         self.first_row = torch.cumsum(self.lengths + 1, 0) - (self.lengths + 1)
+        first, valid = torch.zeros_like(reward), torch.ones_like(reward)
+        first[self.first_row] = 1
+        valid[self.first_row + self.lengths] = 0
+        self.steps = torch.cat([action, torch.stack([reward, terminated.float(), first, valid], 1)], 1)
+        self.starts: dict[int, tuple[Tensor, Tensor | None]] = {}  # by length: first rows, last rows of their episodes
 
     def __len__(self) -> int:
-        return len(self.reward)
+        return len(self.rows)
 
-    def _at(self, rows: Tensor) -> Tensor | Posterior:
-        if isinstance(self.observation, Posterior):
-            return Posterior(self.observation.mean[rows], self.observation.log_std[rows])
-        return self.observation[rows]
+    @property
+    def observation(self) -> Tensor | Posterior:
+        return Posterior(*self.rows.chunk(2, -1)) if self.latent else self.rows
+
+    @property
+    def action(self) -> Tensor:
+        return self.steps[:, :-4]
+
+    @property
+    def reward(self) -> Tensor:
+        return self.steps[:, -4]
+
+    @property
+    def terminated(self) -> Tensor:
+        return self.steps[:, -3] > 0
+
+    def at(self, rows: Tensor) -> Tensor | Posterior:
+        """The observations of the given rows [N]."""
+        found = self.rows.index_select(0, rows)
+        return Posterior(*found.chunk(2, -1)) if self.latent else found
 
     def frames(self, count: int, generator: torch.Generator) -> Tensor | Posterior:
         """`count` observations, uniformly over all rows, with replacement."""
-        return self._at(torch.randint(len(self), (count,), generator=generator, device=self.device))
+        return self.at(torch.randint(len(self), (count,), generator=generator, device=self.device))
 
     def windows(self, batch: int, length: int, generator: torch.Generator) -> Window:
         """`batch` windows of `length` steps, uniformly over all starts that fit into an episode.
 
         An episode shorter than the window has one start, its first row, and is padded with invalid steps.
         """
-        starts = (self.lengths - length).clamp(min=0) + 1  # starts of each episode
-        last = torch.cumsum(starts, 0)
-        pick = torch.randint(int(last[-1]), (batch,), generator=generator, device=self.device)
-        episode = torch.searchsorted(last, pick, right=True)
-        return self.window(episode, pick - (last - starts)[episode], length)
+        if length not in self.starts:
+            self.starts[length] = self._starts(length)
+        starts, ends = self.starts[length]
+        pick = torch.randint(len(starts), (batch,), generator=generator, device=self.device)
+        rows = starts[pick] + torch.arange(length + 1, device=self.device)[:, None]
+        if ends is not None:
+            rows = torch.minimum(rows, ends[pick])
+        found = self.rows.index_select(0, rows.flatten()).unflatten(0, (length + 1, batch))
+        steps = self.steps.index_select(0, rows[:-1].flatten()).unflatten(0, (length, batch))
+        reward, terminated, first, valid = steps[..., -4:].unbind(-1)
+        observation = Posterior(*found.chunk(2, -1)) if self.latent else found
+        return Window(observation, steps[..., :-4], reward, terminated > 0, first > 0, valid > 0)
 
-    def window(self, episode: Tensor, start: Tensor, length: int) -> Window:
-        """The windows that begin at step `start` [B] of `episode` [B]."""
-        step = start + torch.arange(length + 1, device=self.device)[:, None]  # [L+1, B]
-        steps = self.lengths[episode]
-        rows = self.first_row[episode] + torch.minimum(step, steps)
-        before = rows[:-1]
-        return Window(
-            self._at(rows),
-            self.action[before],
-            self.reward[before],
-            self.terminated[before],
-            step[:-1] == 0,
-            step[:-1] < steps,
-        )
+    def close(self) -> None:
+        """Nothing to let go of; a streaming replay has a thread."""
+
+    def _starts(self, length: int) -> tuple[Tensor, Tensor | None]:
+        """All rows at which a window may start; the last rows of their episodes where some are too short for it."""
+        count = (self.lengths - length).clamp(min=0) + 1
+        episode = torch.repeat_interleave(torch.arange(len(count), device=self.device), count)
+        within = torch.arange(len(episode), device=self.device) - (torch.cumsum(count, 0) - count)[episode]
+        ends = (self.first_row + self.lengths)[episode] if bool((self.lengths < length).any()) else None
+        return self.first_row[episode] + within, ends
 
 
 def replay_of(
@@ -95,7 +121,7 @@ def replay_of(
         observations.append(torch.from_numpy(np.array(observation)))
     flat = torch.cat(observations).to(device)
     return Replay(
-        flat if latents is None else Posterior(flat[:, 0].contiguous(), flat[:, 1].contiguous()),
+        flat if latents is None else Posterior(flat[:, 0], flat[:, 1]),
         torch.cat(actions).to(device),
         torch.cat(rewards).to(device),
         torch.cat(terminations).to(device),

@@ -135,7 +135,7 @@ class RolloutStore:
             observation, action, reward = (
                 np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in ARRAYS
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"shard {folder} cannot be read ({error}); collect into a new store") from error
         return Episode(entry.seed, observation, action, reward, entry.terminated, entry.truncated)
 

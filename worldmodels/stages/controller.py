@@ -132,7 +132,7 @@ def _learn(
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
     shown = ("train/return", "train/entropy")
     path, _ = fit(learner, steps, run, 1, updates, where, "C", shown)
-    mean = float(learner.returns.mean())
+    mean = learner.returns.mean()
     return StageResult(
         learner.steps_played,
         "steps",

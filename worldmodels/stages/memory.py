@@ -16,8 +16,9 @@ from ..errors import UserError
 from ..memory.training import Memory
 from ..rollouts.datamodule import ReplayData
 from ..rollouts.latents import encode_store
-from ..rollouts.replay import Replay, replay_of
-from ..rollouts.store import RolloutStore, open_stores, sources_of
+from ..rollouts.replay import replay_of
+from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
+from ..rollouts.streaming import closing_replay, open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
 from ..vision.vae import VAE
 from ..worlds.dream_world import contexts_as_plain
@@ -40,10 +41,12 @@ def train_mdnrnn(
     latents: str | Path = "data/latents",
     device: str = "auto",
     continue_from: str | Path | None = None,
+    replay_budget: int | None = None,
 ) -> StageResult:
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
     Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
+    replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`.
     """
     where = pick_device(device)
     opened = open_stores(stores)
@@ -67,37 +70,41 @@ def train_mdnrnn(
     run.begin(opened[0].environment["id"], inputs, versions())
 
     encoded = encode_all(opened, vae.to(where), seen.sha256, Path(latents))
-    train, held_out = (_latent_replay(opened, split, encoded, where) for split in ("train", "validation"))
+    held_out_sources, held_out_latents = _with_latents(opened, "validation", encoded)
+    kept = spread_within(held_out_sources, held_out_latents)
+    held_out = replay_of(held_out_sources[kept], where, held_out_latents[kept])
+    train_sources, train_latents = _with_latents(opened, "train", encoded)
     draw = torch.Generator(where).manual_seed(seed)
-    memory.facts = {
-        "environment": opened[0].environment,
-        "vision": str(vision),
-        "vision_sha256": seen.sha256,
-        "contexts": contexts_as_plain(train.windows(starts, context, draw)),
-    }
     per_epoch = max(1, update_steps // validations)
     epochs = max(1, update_steps // per_epoch)
-    data = ReplayData(
-        lambda generator: train.windows(batch_size, window, generator),
-        lambda generator: held_out.windows(batch_size, window, generator),
-        per_epoch,
-        4,
-        seed,
-        where,
-    )
     shown = ("train/nll", "train/reward_error", "validation/loss")
-    path, _ = fit(
-        memory,
-        data,
-        run,
-        epochs,
-        epochs * per_epoch,
-        where,
-        "M",
-        shown,
-        monitor="validation/loss",
-        clip_value=clip_value,
-    )
+    with closing_replay(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
+        memory.facts = {
+            "environment": opened[0].environment,
+            "vision": str(vision),
+            "vision_sha256": seen.sha256,
+            "contexts": contexts_as_plain(train.windows(starts, context, draw)),
+        }
+        data = ReplayData(
+            lambda generator: train.windows(batch_size, window, generator),
+            lambda generator: held_out.windows(batch_size, window, generator),
+            per_epoch,
+            4,
+            seed,
+            where,
+        )
+        path, _ = fit(
+            memory,
+            data,
+            run,
+            epochs,
+            epochs * per_epoch,
+            where,
+            "M",
+            shown,
+            monitor="validation/loss",
+            clip_value=clip_value,
+        )
     best, _ = Memory.load(path)
     with torch.no_grad():
         lightning.seed_everything(seed, verbose=False)
@@ -119,9 +126,10 @@ def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, roo
         return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]
 
 
-def _latent_replay(
-    stores: Sequence[RolloutStore], split: str, encoded: list[dict[str, np.ndarray]], where: torch.device
-) -> Replay:
+def _with_latents(
+    stores: Sequence[RolloutStore], split: str, encoded: list[dict[str, np.ndarray]]
+) -> tuple[list[Source], list[np.ndarray]]:
+    """A split's sources, and the latents of each."""
     by_store = {id(store): latents for store, latents in zip(stores, encoded)}
     sources = sources_of(stores, split)
-    return replay_of(sources, where, [by_store[id(store)][entry.shard] for store, entry in sources])
+    return sources, [by_store[id(store)][entry.shard] for store, entry in sources]

@@ -15,6 +15,7 @@ from ..evaluation.pictures import grid, write_png
 from ..rollouts.datamodule import ReplayData
 from ..rollouts.replay import Replay, replay_of
 from ..rollouts.store import open_stores, sources_of
+from ..rollouts.streaming import closing_replay, open_replay, spread_within
 from ..tracking import Run, StageResult, pick_device
 from ..vision.vae import VAE
 from .training import fit
@@ -30,10 +31,12 @@ def train_vae(
     seed: int,
     device: str = "auto",
     continue_from: str | Path | None = None,
+    replay_budget: int | None = None,
 ) -> StageResult:
     """V with the lowest validation loss of `validations` looks, spread over `update_steps` batches.
 
     continue_from: a V whose weights and optimiser state to go on with; `model` may change all but its sizes.
+    replay_budget: bytes of training frames to hold in memory, see `rollouts.streaming.open_replay`.
     """
     where = pick_device(device)
     opened = open_stores(stores)
@@ -44,8 +47,8 @@ def train_vae(
     vae = VAE(**model)
     if continue_from is not None:
         before, checkpoint = VAE.load(continue_from)
-        if any(before.hparams[size] != vae.hparams[size] for size in ("latent_dim", "width")):
-            raise UserError(f"{continue_from} has another latent_dim or width; set vision.model to match")
+        if any(before.hparams[size] != vae.hparams[size] for size in ("network", "latent_dim", "width")):
+            raise UserError(f"{continue_from} has another network, latent_dim or width; set vision.model to match")
         vae.load_state_dict(checkpoint.state)
         vae.optimizer_state = checkpoint.optimizer
     vae.facts = {"environment": opened[0].environment}
@@ -54,20 +57,22 @@ def train_vae(
         inputs["continued"] = Path(continue_from)
     run.begin(vae.facts["environment"]["id"], inputs, versions())
 
-    train = replay_of(sources_of(opened, "train"), where)
-    held_out = replay_of(sources_of(opened, "validation"), where)
+    held_out_sources = sources_of(opened, "validation")
+    held_out = replay_of(held_out_sources[spread_within(held_out_sources)], where)
     per_epoch = max(1, update_steps // validations)
-    data = ReplayData(
-        lambda generator: train.frames(batch_size, generator),
-        lambda generator: held_out.frames(batch_size, generator),
-        per_epoch,
-        max(1, min(10, len(held_out) // batch_size)),
-        seed,
-        where,
-    )
     epochs = max(1, update_steps // per_epoch)
     shown = ("train/reconstruction", "train/kl", "validation/loss")
-    path, _ = fit(vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss")
+    opening = open_replay(sources_of(opened, "train"), where, budget_bytes=replay_budget, seed=seed)
+    with closing_replay(opening) as train:
+        data = ReplayData(
+            lambda generator: train.frames(batch_size, generator),
+            lambda generator: held_out.frames(batch_size, generator),
+            per_epoch,
+            max(1, min(10, len(held_out) // batch_size)),
+            seed,
+            where,
+        )
+        path, _ = fit(vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss")
     best, _ = VAE.load(path)
     scores = validation_scores(best.to(where), held_out)
     picture = run.folder / "reconstructions.png"
@@ -85,7 +90,7 @@ def train_vae(
 def validation_scores(vae: VAE, replay: Replay, frames: int = 512) -> dict[str, float]:
     """Reconstruction error per pixel and channel in [0, 1]², and KL, over frames spread evenly over the replay."""
     rows = torch.linspace(0, len(replay) - 1, min(frames, len(replay))).long().to(replay.device)
-    losses = vae.loss(replay.observation[rows])  # pyright: ignore[reportArgumentType]
+    losses = vae.loss(replay.at(rows))  # pyright: ignore[reportArgumentType]
     return {
         "mse": float(losses["reconstruction"]) / (64 * 64 * 3),
         "kl": float(losses["kl"]),
@@ -96,7 +101,7 @@ def validation_scores(vae: VAE, replay: Replay, frames: int = 512) -> dict[str, 
 def draw_reconstructions(vae: VAE, replay: Replay, path: Path, columns: int = 8) -> None:
     """Held-out frames, V's reconstructions of them, and frames decoded from z ~ N(0, 1)."""
     rows = torch.linspace(len(replay) // 50, len(replay) - 1, columns).long().to(replay.device)
-    real = replay.observation[rows]
+    real = replay.at(rows)
     reconstructed = vae.decode(vae.encode(real).mean)  # pyright: ignore[reportArgumentType]
     prior = vae.decode(torch.randn(columns, vae.latent_dim))
     named = [("real", real), ("reconstruction", reconstructed), ("decoded from the prior", prior)]

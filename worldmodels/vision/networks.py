@@ -53,3 +53,57 @@ class PaperDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.body(z)
+
+
+class LeanEncoder(nn.Module):
+    """Patches of 4×4 as tokens, then two strided convolutions: 64 → 16 → 8 → 4."""
+
+    def __init__(self, latent_dim: int, width: float = 1.0):
+        super().__init__()
+        a, b, c = (int(channel * width) for channel in CHANNELS[:3])
+        self.body = nn.Sequential(
+            nn.Conv2d(3, a, 4, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(a, b, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(b, c, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.mean = nn.Linear(16 * c, latent_dim)
+        self.log_std = nn.Linear(16 * c, latent_dim)
+
+    def forward(self, frame: Tensor) -> Posterior:
+        features = self.body(frame)
+        return Posterior(self.mean(features), self.log_std(features))
+
+
+class LeanDecoder(nn.Module):
+    """Convolutions at low resolution, pixels shuffled out of channels (Shi et al. 2016, arXiv 1609.05158)."""
+
+    def __init__(self, latent_dim: int, width: float = 1.0):
+        super().__init__()
+        a, b, c = (int(channel * width) for channel in CHANNELS[:3])
+        self.body = nn.Sequential(
+            nn.Linear(latent_dim, 16 * c),
+            nn.Unflatten(1, (c, 4, 4)),
+            nn.ReLU(),
+            nn.Conv2d(c, 4 * b, 3, padding=1),
+            nn.PixelShuffle(2),  # 4 → 8
+            nn.ReLU(),
+            nn.Conv2d(b, 4 * a, 3, padding=1),
+            nn.PixelShuffle(2),  # 8 → 16
+            nn.ReLU(),
+            nn.Conv2d(a, 3 * 16, 3, padding=1),
+            nn.PixelShuffle(4),  # 16 → 64
+            nn.Sigmoid(),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(z)
+
+
+NETWORKS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "paper": (PaperEncoder, PaperDecoder),
+    "lean": (LeanEncoder, LeanDecoder),
+}

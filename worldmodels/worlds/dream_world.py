@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..envs.spaces import as_features
-from ..memory import mixture
+from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
 from ..types import MemoryState, Posterior, Step, Window
 from .latent_world import join_state, state_dim
@@ -21,7 +21,8 @@ class DreamWorld:
     and with the h that its W steps have left. A dream ends where M says so (drawn with its probability) or at the
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
-    temperature: τ of the mixture, see `memory.mixture.sample`; terminates: False lets a dream go on to its horizon.
+    memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
+    lets a dream go on to its horizon.
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
@@ -40,7 +41,10 @@ class DreamWorld:
     ):
         if horizon < 1 or batch < 1:
             raise ValueError(f"a dream needs a horizon and a batch of at least 1, got {horizon} and {batch}")
+        if temperature <= 0:
+            raise ValueError(f"the temperature must be positive, not {temperature}")
         self.memory, self.contexts, self.action_space = memory, contexts, action_space
+        self.fused = FusedMDNRNN(memory)
         self.batch, self.horizon, self.temperature, self.see_cell = batch, horizon, temperature, see_cell
         self.terminates = terminates
         self.state_shape = (state_dim(memory, see_cell),)
@@ -55,35 +59,36 @@ class DreamWorld:
         self._warm_up()
         self.z, self.memory_state = self.starts
         self.age = torch.zeros(self.batch, dtype=torch.long, device=self.device)
-        self.first = torch.zeros(self.batch, dtype=torch.bool, device=self.device)  # a start lies within an episode
         return self._state()
 
     @torch.no_grad()
     def step(self, action: Tensor) -> Step:
         features = as_features(action, self.action_space)
-        self.memory_state = self.memory.step(self.z, features, self.first, self.memory_state)
-        prediction = self.memory.predict(self.memory_state.h)
-        self.z = mixture.sample(prediction.next_z, self.temperature, self.generator)
+        self.memory_state, heads = self.fused.step(self.z, features, self.memory_state)
+        self.z = self.fused.draw(heads, self.temperature, self.generator)
+        reward, end_logit = self.fused.outcome(heads)
         chance = torch.rand(self.batch, generator=self.generator, device=self.device)
-        terminated = (chance < prediction.terminated_logit.sigmoid()) & self.terminates
+        terminated = (chance < end_logit.sigmoid()) & self.terminates
         self.age = self.age + 1
         truncated = (self.age >= self.horizon) & ~terminated
         next_state = self._state()
+        before = self.z
         self._begin_ended(terminated | truncated)
-        return Step(self._state(), next_state, prediction.reward, terminated, truncated)
+        state = next_state if self.z is before else self._state()
+        return Step(state, next_state, reward, terminated, truncated)
 
     def _begin_ended(self, ended: Tensor) -> None:
+        """Give ended dreams a new start; whether there are any is only asked where asking costs nothing."""
         self.steps += 1
         if self.steps % self.horizon == 0:  # most dreams end here together: fresh starts for them
             self._warm_up()
+        if self.device.type == "cpu" and not ended.any():
+            return
         z, (h, c) = self.starts
-        # shift, so that a dream that ended early does not begin again where it did
-        shift = self.steps % self.batch
         column = ended[:, None]
-        self.z = torch.where(column, z.roll(shift, 0), self.z)
+        self.z = torch.where(column, z, self.z)
         self.memory_state = MemoryState(
-            torch.where(column, h.roll(shift, 0), self.memory_state.h),
-            torch.where(column, c.roll(shift, 0), self.memory_state.c),
+            torch.where(column, h, self.memory_state.h), torch.where(column, c, self.memory_state.c)
         )
         self.age = torch.where(ended, 0, self.age)
 

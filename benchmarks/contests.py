@@ -1,0 +1,487 @@
+"""The contests of `make bench`: what we do, beside what a user would pick instead."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import gymnasium
+import lightning
+import numpy as np
+import torch
+from harness import Contest, rate
+from torch import nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+from torch.utils.data import DataLoader, Dataset
+
+import worldmodels  # noqa: F401  registers worldmodels/CarRacing-v3
+from worldmodels.envs.make import EnvSettings, make_env, make_envs, reset_some
+from worldmodels.memory.training import Memory
+from worldmodels.policy_gradient.a2c import A2C
+from worldmodels.policy_gradient.policies import Policy
+from worldmodels.rollouts.datamodule import ReplayData
+from worldmodels.rollouts.replay import Replay
+from worldmodels.stages.training import ShowProgress
+from worldmodels.tracking import Progress
+from worldmodels.types import Posterior
+from worldmodels.vision.vae import VAE
+from worldmodels.worlds.dream_world import DreamWorld
+from worldmodels.worlds.gym_world import GymWorld, Observed
+
+warnings.filterwarnings("ignore")
+
+FAST = EnvSettings("worldmodels/CarRacing-v3", {"size": 64})
+STOCK = EnvSettings("CarRacing-v3", {}, crop_rows=84, frame_size=64)
+BOX = {"type": "box", "low": [-1.0, 0.0, 0.0], "high": [1.0, 1.0, 1.0]}
+LENGTH, BATCH, LATENT, HIDDEN = 32, 64, 32, 256
+
+
+def gemm(flops_per_sample: float, m: int, n: int, k: int) -> Callable[[], tuple[str, float]]:
+    """What the machine's matrix product of this shape, fp32, would allow."""
+
+    def limit() -> tuple[str, float]:
+        a, b = torch.rand(m, k), torch.rand(k, n)
+
+        def product() -> int:
+            torch.mm(a, b)
+            return 2 * m * n * k
+
+        return "GEMM", rate(product, 1.0) / flops_per_sample
+
+    return limit
+
+
+# 1: CarRacing
+
+
+def play_ours(envs: gymnasium.vector.VectorEnv, random: np.random.Generator) -> int:
+    actions = random.uniform([-1, 0, 0], [1, 1, 0.2], (envs.num_envs, 3)).astype(np.float32)
+    _, _, terminated, truncated, _ = envs.step(actions)
+    ended = np.flatnonzero(terminated | truncated)
+    if len(ended):
+        reset_some(envs, {int(slot): int(random.integers(2**30)) for slot in ended})
+    return envs.num_envs
+
+
+def play_theirs(envs: gymnasium.vector.VectorEnv, random: np.random.Generator) -> int:
+    envs.step(random.uniform([-1, 0, 0], [1, 1, 0.2], (envs.num_envs, 3)).astype(np.float32))
+    return envs.num_envs
+
+
+def physics_limit() -> tuple[str, float]:
+    """Stock physics without drawing, one process, times the cores."""
+    from worldmodels.envs.workers import default_workers
+
+    env = gymnasium.make("CarRacing-v3", disable_env_checker=True)
+    env.reset(seed=0)
+    frame = np.zeros((96, 96, 3), np.uint8)
+    env.unwrapped._render = lambda mode: frame  # pyright: ignore[reportAttributeAccessIssue]
+    action = np.array([0.1, 0.3, 0.0], np.float32)
+
+    def step() -> int:
+        if env.step(action)[2]:
+            env.reset()
+        return 1
+
+    return "physics alone", rate(step, 2.0) * default_workers()
+
+
+def car_racing(peer: str, target: float) -> Contest:
+    random = np.random.default_rng(0)
+    ours = make_envs(FAST, 32)
+    ours.reset(seed=0)
+    if peer == "envpool":
+        import envpool
+
+        theirs = envpool.make_gymnasium("CarRacing-v3", num_envs=8, num_threads=2)
+        theirs.num_envs = 8
+        theirs.reset()
+    else:
+        theirs = gymnasium.vector.AsyncVectorEnv([partial(make_env, STOCK)] * 2, shared_memory=True)
+        theirs.reset(seed=0)
+    for _ in range(60):  # past the zoom of the first second
+        play_ours(ours, random)
+        play_theirs(theirs, random)
+    return Contest(
+        "1",
+        "CarRacing, 64×64 frames delivered, resets included",
+        "frames",
+        peer,
+        lambda: rate(lambda: play_ours(ours, random), 4.0),
+        lambda: rate(lambda: play_theirs(theirs, random), 4.0),
+        target,
+        physics_limit,
+        lambda: (ours.close(), theirs.close())[0],
+    )
+
+
+# 2: V
+
+
+class Frames(Dataset):
+    """The plain way: an array, one item at a time."""
+
+    def __init__(self, frames: np.ndarray):
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(self.frames[index]).permute(2, 0, 1).float() / 255
+
+
+def synthetic_frames(count: int) -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 255, (count, 8, 8, 3), dtype=np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)
+
+
+def vision() -> Contest:
+    frames = synthetic_frames(2000)
+    flat = torch.from_numpy(frames)
+    nothing = torch.zeros(len(frames))
+    replay = Replay(flat, nothing[:, None], nothing, nothing.bool(), [len(frames) - 1])
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (VAE("paper") for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    theirs.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
+    steps = {}
+    for name, vae in (("ours", ours), ("theirs", theirs)):
+        optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4)
+        steps[name] = optimizer
+
+    def our_step() -> int:
+        steps["ours"].zero_grad()
+        ours.loss(replay.frames(100, generator))["loss"].backward()  # pyright: ignore[reportArgumentType]
+        steps["ours"].step()
+        return 100
+
+    loader = DataLoader(Frames(frames), batch_size=100, shuffle=True)
+    batches = iter(loader)
+
+    def their_step() -> int:
+        nonlocal batches
+        try:
+            x = next(batches)
+        except StopIteration:
+            batches = iter(loader)
+            x = next(batches)
+        mean, log_std = theirs.encoder(x)
+        z = mean + log_std.exp() * torch.randn_like(mean)
+        error = ((theirs.decoder(z) - x) ** 2).sum((1, 2, 3)).mean()
+        kl = (0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std).sum(1).clamp(min=16).mean()
+        steps["theirs"].zero_grad()
+        (error + kl).backward()
+        steps["theirs"].step()
+        return 100
+
+    return Contest(
+        "2",
+        "V training, paper's network, data included",
+        "frames",
+        "eager, DataLoader",
+        lambda: rate(our_step, 4.0),
+        lambda: rate(their_step, 4.0),
+        2.0,
+        gemm(230e6, 1024, 1024, 1024),
+    )
+
+
+# 3, 5, 7: M and its windows
+
+
+def latent_replay(episodes: int = 100, steps: int = 500) -> Replay:
+    rows = episodes * (steps + 1)
+    generator = torch.Generator().manual_seed(0)
+    posterior = Posterior(torch.randn(rows, LATENT, generator=generator), torch.full((rows, LATENT), -2.0))
+    zeros = torch.zeros(rows)
+    return Replay(posterior, torch.randn(rows, 3, generator=generator), zeros, zeros.bool(), [steps] * episodes)
+
+
+class Windows(Dataset):
+    """The plain way: slices of each episode, one window at a time."""
+
+    def __init__(self, replay: Replay, steps: int):
+        self.replay, self.steps = replay, steps
+
+    def __len__(self) -> int:
+        return len(self.replay.lengths) * (self.steps - LENGTH)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        episode, start = divmod(index, self.steps - LENGTH)
+        row = episode * (self.steps + 1) + start
+        rows = slice(row, row + LENGTH)
+        posterior: Posterior = self.replay.observation  # pyright: ignore[reportAssignmentType]
+        ahead = slice(row, row + LENGTH + 1)
+        mean, log_std = posterior.mean[ahead], posterior.log_std[ahead]
+        return mean, log_std, self.replay.action[rows], self.replay.reward[rows], self.replay.terminated[rows]
+
+
+class PlainMemory(nn.Module):
+    """nn.LSTM with torch.distributions."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(LATENT + 3, HIDDEN, batch_first=True)
+        self.head = nn.Linear(HIDDEN, 3 * 5 * LATENT + 2)
+
+    def loss(self, mean, log_std, action, reward, terminated) -> torch.Tensor:
+        z = mean + log_std.exp() * torch.randn_like(mean)
+        out = self.head(self.lstm(torch.cat([z[:, :-1], action], -1))[0])
+        logits, mu, sigma = out[..., :-2].unflatten(-1, (3, LATENT, 5)).unbind(-3)
+        mixture = MixtureSameFamily(Categorical(logits=logits), Normal(mu, sigma.exp()))
+        end = nn.functional.binary_cross_entropy_with_logits(out[..., -1], terminated.float())
+        return -mixture.log_prob(z[:, 1:]).mean() + ((out[..., -2] - reward) ** 2).mean() + end
+
+
+def our_memory_step(replay: Replay) -> Callable[[], int]:
+    memory = Memory(LATENT, 3, HIDDEN)
+    optimizer = torch.optim.Adam([p for p in memory.parameters() if p.requires_grad], lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> int:
+        optimizer.zero_grad()
+        memory.loss(replay.windows(BATCH, LENGTH, generator))["loss"].backward()
+        nn.utils.clip_grad_value_(memory.parameters(), 1.0)
+        optimizer.step()
+        return BATCH * LENGTH
+
+    return step
+
+
+def memory() -> Contest:
+    replay = latent_replay()
+    ours = our_memory_step(replay)
+    plain = PlainMemory()
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    loader = DataLoader(Windows(replay, 500), batch_size=BATCH, shuffle=True)
+    batches = iter(loader)
+
+    def theirs() -> int:
+        nonlocal batches
+        optimizer.zero_grad()
+        plain.loss(*next(batches)).backward()
+        nn.utils.clip_grad_value_(plain.parameters(), 1.0)
+        optimizer.step()
+        return BATCH * LENGTH
+
+    # forward and backward of the LSTM's and the heads' products
+    flops = 3 * 2 * ((LATENT + 3 + HIDDEN) * 4 * HIDDEN + HIDDEN * (15 * LATENT + 2))
+    return Contest(
+        "3",
+        "M training from latents, data included",
+        "steps",
+        "nn.LSTM, torch.distributions, DataLoader",
+        lambda: rate(ours, 3.0),
+        lambda: rate(theirs, 3.0),
+        1.5,
+        gemm(flops, 1024, 1024, 1024),
+    )
+
+
+class Clock(lightning.Callback):
+    """The time between the end of the first training batch and the end of the last."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def lightning_overhead() -> Contest:
+    """The same M step through the Trainer and through a bare loop."""
+    replay = latent_replay()
+    bare = our_memory_step(replay)
+    count = 40
+
+    def ours() -> float:
+        module, clock = Memory(LATENT, 3, HIDDEN), Clock()
+
+        def draw(generator: torch.Generator):
+            return replay.windows(BATCH, LENGTH, generator)
+
+        data = ReplayData(draw, draw, count, 1, 0, torch.device("cpu"))
+        with contextlib.redirect_stdout(io.StringIO()), Progress("M", count, "updates") as progress:
+            trainer = lightning.Trainer(
+                accelerator="cpu",
+                max_epochs=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+                gradient_clip_val=1.0,
+                gradient_clip_algorithm="value",
+                callbacks=[ShowProgress(progress, "train/nll"), clock],
+            )
+            trainer.fit(module, data)
+        return BATCH * LENGTH * (count - 1) / (clock.ends[-1] - clock.ends[0])
+
+    return Contest("7", "Lightning's M step", "steps", "bare loop", ours, lambda: rate(bare, 2.0), 1 / 1.05)
+
+
+def sampling(kind: str, peer: str, target: float) -> Contest:
+    frames = kind == "frames"
+    if frames:
+        count, steps = 40, 250
+        flat = torch.from_numpy(synthetic_frames(count * (steps + 1)))
+        zeros = torch.zeros(len(flat))
+        replay = Replay(flat, torch.zeros(len(flat), 3), zeros, zeros.bool(), [steps] * count)
+    else:
+        replay = latent_replay()
+        count, steps = 100, 500
+    generator = torch.Generator().manual_seed(0)
+    batch = 32
+
+    def ours() -> int:
+        replay.windows(batch, 32, generator)
+        return 1
+
+    if peer == "torchrl":
+        from tensordict import TensorDict
+        from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
+
+        sampler = SliceSampler(slice_len=33, traj_key="episode", cache_values=True)
+        buffer = TensorDictReplayBuffer(
+            storage=LazyTensorStorage(len(replay)), sampler=sampler, batch_size=batch * 33, compilable=False
+        )
+        seen = {"observation": replay.observation} if frames else replay.observation._asdict()  # pyright: ignore
+        content = {**seen, "action": replay.action, "reward": replay.reward, "terminated": replay.terminated}
+        episode = torch.arange(count).repeat_interleave(steps + 1)
+        buffer.extend(TensorDict({**content, "episode": episode}, batch_size=[len(replay)]))
+
+        def theirs() -> int:
+            buffer.sample()
+            return 1
+    else:
+        starts = torch.cat([torch.arange(steps - 31) + e * (steps + 1) for e in range(count)])
+        window = torch.arange(33)[:, None]
+        observation = replay.observation
+        parts = [observation] if frames else list(observation)
+        parts += [replay.action, replay.reward, replay.terminated]
+
+        def theirs() -> int:
+            rows = starts[torch.randint(len(starts), (batch,), generator=generator)] + window
+            for part in parts:
+                part[rows]  # pyright: ignore[reportArgumentType]
+            return 1
+
+    return Contest("5", f"windows of {kind}, 32×32", "batches", peer, lambda: rate(ours), lambda: rate(theirs), target)
+
+
+# 4: dreams
+
+
+def dream(hidden: int, peer_batch: int, target: float) -> Contest:
+    contexts = latent_replay(20, 50).windows(256, 8, torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    memory = Memory(LATENT, 3, hidden).network
+    ours = DreamWorld(memory, contexts, BOX, batch=512, horizon=1000)
+    policy = nn.Linear(LATENT + hidden, 3)
+    cell, head = nn.LSTMCell(LATENT + 3, hidden), nn.Linear(hidden, 15 * LATENT + 2)
+    state = ours.reset()
+    z, h, c = torch.randn(peer_batch, LATENT), torch.zeros(peer_batch, hidden), torch.zeros(peer_batch, hidden)
+
+    def our_step() -> int:
+        nonlocal state
+        with torch.no_grad():
+            state = ours.step(torch.tanh(policy(state))).state
+        return 512
+
+    def their_step() -> int:
+        nonlocal z, h, c
+        with torch.no_grad():
+            action = torch.tanh(policy(torch.cat([z, h], 1)))
+            h, c = cell(torch.cat([z, action], 1), (h, c))
+            out = head(h)
+            logits, mean, log_std = out[:, :-2].unflatten(1, (3, LATENT, 5)).unbind(1)
+            z = MixtureSameFamily(Categorical(logits=logits), Normal(mean, log_std.exp())).sample()
+            torch.bernoulli(torch.sigmoid(out[:, -1]))
+        return peer_batch
+
+    flops = 2 * ((LATENT + 3 + hidden) * 4 * hidden + hidden * (15 * LATENT + 2) + (LATENT + hidden) * 3)
+    return Contest(
+        "4",
+        f"dream, hidden {hidden}, batch 512, policy included",
+        "steps",
+        f"LSTMCell, torch.distributions, batch {peer_batch}",
+        lambda: rate(our_step),
+        lambda: rate(their_step),
+        target,
+        gemm(flops, 512, 4 * hidden, LATENT + 3 + hidden),
+    )
+
+
+# 6: A2C
+
+
+def a2c(env: str, target: float) -> Contest:
+    from stable_baselines3 import A2C as TheirA2C
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    pixels = env == "CarRacing-v3"
+    places = 4 if pixels else 8
+    settings = FAST if pixels else EnvSettings(env, {})
+    envs = make_envs(settings, places, asynchronous=pixels)
+    seeds = iter(range(10**9))
+    world = GymWorld(envs, Observed(envs.single_observation_space), lambda: next(seeds))
+    learner = A2C(
+        Policy(world.state_shape, world.action_space, distribution="gaussian"), world, steps=5, gae_lambda=1.0
+    )
+    optimizer = learner.configure_optimizers()
+
+    def ours() -> int:
+        trajectory = learner.play()
+        optimizer.zero_grad()
+        learner.loss(trajectory)["loss"].backward()
+        learner.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        return 5 * places
+
+    if pixels:
+        vector = make_vec_env(lambda: make_env(STOCK), places, vec_env_cls=SubprocVecEnv)  # pyright: ignore
+    else:
+        vector = make_vec_env(env, places, vec_env_cls=DummyVecEnv)
+    agent = TheirA2C("CnnPolicy" if pixels else "MlpPolicy", vector, device="cpu", learning_rate=7e-4)
+
+    def theirs() -> int:
+        count = 5 * places * (4 if pixels else 40)
+        agent.learn(count, reset_num_timesteps=False)
+        return count
+
+    return Contest(
+        "6",
+        f"A2C on {env}, {places} environments, 5 steps",
+        "steps",
+        "stable-baselines3",
+        lambda: rate(ours, 3.0),
+        lambda: rate(theirs, 3.0),
+        target,
+        None,
+        lambda: (envs.close(), vector.close())[0],
+    )
+
+
+CONTESTS: dict[str, Callable[[], Contest]] = {
+    "1a": partial(car_racing, "AsyncVectorEnv, stock", 20),
+    "1b": partial(car_racing, "envpool", 3),
+    "2": vision,
+    "3": memory,
+    "4a": partial(dream, 256, 512, 2.5),
+    "4b": partial(dream, 512, 512, 2.5),
+    "4c": partial(dream, 256, 1, 40),
+    "5a": partial(sampling, "latents", "torchrl", 6),
+    "5b": partial(sampling, "latents", "index arithmetic", 1.2),
+    "5c": partial(sampling, "frames", "torchrl", 6),
+    "5d": partial(sampling, "frames", "index arithmetic", 1.2),
+    "6a": partial(a2c, "CartPole-v1", 3),
+    "6b": partial(a2c, "CarRacing-v3", 8),
+    "7": lightning_overhead,
+}

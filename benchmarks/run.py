@@ -1,0 +1,33 @@
+"""All contests, or those whose number begins with what is given: make bench, or python benchmarks/run.py 1 4"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+import torch
+from contests import CONTESTS
+from harness import compete, save, show
+
+
+def main() -> None:
+    chosen = tuple(sys.argv[1:])
+    results, started = [], time.perf_counter()
+    for number, make in CONTESTS.items():
+        if chosen and not number.startswith(chosen):
+            continue
+        result = compete(make())
+        print(f"{number} {result['work']}: {result['ratio']:.2f} (target {result['target']:g})", flush=True)
+        results.append(result)
+    show(results)
+    print("8 GPU rows: " + ("not written yet" if torch.cuda.is_available() else "skipped, no CUDA device here"))
+    print(f"{time.perf_counter() - started:.0f} seconds")
+    if not chosen:
+        save("cpu", results)
+
+
+if __name__ == "__main__":
+    main()
