@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium
 import lightning
@@ -67,9 +68,9 @@ def play_ours(envs: gymnasium.vector.VectorEnv, random: np.random.Generator) -> 
     return envs.num_envs
 
 
-def play_theirs(envs: gymnasium.vector.VectorEnv, random: np.random.Generator) -> int:
-    envs.step(random.uniform([-1, 0, 0], [1, 1, 0.2], (envs.num_envs, 3)).astype(np.float32))
-    return envs.num_envs
+def play_theirs(envs: Any, count: int, random: np.random.Generator) -> int:
+    envs.step(random.uniform([-1, 0, 0], [1, 1, 0.2], (count, 3)).astype(np.float32))
+    return count
 
 
 def physics_limit() -> tuple[str, float]:
@@ -94,25 +95,26 @@ def car_racing(peer: str, target: float) -> Contest:
     random = np.random.default_rng(0)
     ours = make_envs(FAST, 32)
     ours.reset(seed=0)
+    theirs: Any
+    count = 8 if peer == "envpool" else 2
     if peer == "envpool":
         import envpool
 
-        theirs = envpool.make_gymnasium("CarRacing-v3", num_envs=8, num_threads=2)
-        theirs.num_envs = 8
+        theirs = envpool.make_gymnasium("CarRacing-v3", num_envs=count, num_threads=2)
         theirs.reset()
     else:
-        theirs = gymnasium.vector.AsyncVectorEnv([partial(make_env, STOCK)] * 2, shared_memory=True)
+        theirs = gymnasium.vector.AsyncVectorEnv([partial(make_env, STOCK)] * count, shared_memory=True)
         theirs.reset(seed=0)
     for _ in range(60):  # past the zoom of the first second
         play_ours(ours, random)
-        play_theirs(theirs, random)
+        play_theirs(theirs, count, random)
     return Contest(
         "1",
         "CarRacing, 64×64 frames delivered, resets included",
         "frames",
         peer,
         lambda: rate(lambda: play_ours(ours, random), 4.0),
-        lambda: rate(lambda: play_theirs(theirs, random), 4.0),
+        lambda: rate(lambda: play_theirs(theirs, count, random), 4.0),
         target,
         physics_limit,
         lambda: (ours.close(), theirs.close())[0],

@@ -129,17 +129,21 @@ class CarRacing(car_racing.CarRacing):
         self, camera: np.ndarray, corner: tuple[int, int], extent: tuple[int, int], oversample: int
     ) -> np.ndarray:
         """The world in the frame's pixels [corner, corner + extent), `oversample`² samples each."""
-        density = oversample * max(self.scale) * math.hypot(camera[0, 0], camera[0, 1])
-        texture, texels = self._level(density)
-        to_texture = _inverse(camera)  # screen to world
-        to_texture[:, 2] += PLAYFIELD
-        to_texture *= texels
-        # sample centres to the screen
-        step = (1 / (oversample * self.scale[0]), 1 / (oversample * self.scale[1]))
-        first = (corner[0] / self.scale[0] + step[0] / 2, corner[1] / self.scale[1] + step[1] / 2)
-        matrix = np.empty((2, 3))
-        matrix[:, 0], matrix[:, 1] = to_texture[:, 0] * step[0], to_texture[:, 1] * step[1]
-        matrix[:, 2] = to_texture[:, :2] @ first + to_texture[:, 2] - 0.5
+        # plain numbers: on 2×3 matrices NumPy's calls would cost more than the warp
+        (a, b, c), (d, e, f) = camera.tolist()
+        texture, texels = self._level(oversample * max(self.scale) * math.hypot(a, b))
+        unit = texels / (a * e - b * d)
+        x_step, y_step = 1 / (oversample * self.scale[0]), 1 / (oversample * self.scale[1])
+        # the first sample's centre on the screen, as seen from the world's origin
+        x = corner[0] / self.scale[0] + x_step / 2 - c
+        y = corner[1] / self.scale[1] + y_step / 2 - f
+        centre = PLAYFIELD * texels - 0.5
+        matrix = np.array(
+            [
+                [e * unit * x_step, -b * unit * y_step, (e * x - b * y) * unit + centre],
+                [-d * unit * x_step, a * unit * y_step, (a * y - d * x) * unit + centre],
+            ]
+        )
         size = (extent[0] * oversample, extent[1] * oversample)
         return cv2.warpAffine(
             texture, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
@@ -239,13 +243,6 @@ def _camera(x: float, y: float, hull_angle: float, zoom: float) -> np.ndarray:
     matrix[0, 2] = WINDOW_W / 2 - matrix[0, 0] * x - matrix[0, 1] * y
     matrix[1, 2] = WINDOW_H - WINDOW_H / 4 - matrix[1, 0] * x - matrix[1, 1] * y
     return matrix
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Of an affine map [2, 3]."""
-    (a, b, c), (d, e, f) = matrix.tolist()
-    det = a * e - b * d
-    return np.array([[e, -b, b * f - c * e], [-d, a, c * d - a * f]]) / det
 
 
 @lru_cache(maxsize=4)
