@@ -38,7 +38,7 @@ def command(task):
         first = str(error).strip().splitlines()[0].rstrip(".")
         fail(f"{first}; see the options with: python scripts/{script} --help")
     except KeyboardInterrupt:
-        fail("stopped by hand; run the same command to go on")
+        fail("stopped by hand")
 
 
 def fail(line: str) -> None:
@@ -53,6 +53,7 @@ def perform(settings: dict, work, **arguments) -> None:
     run = Run(work.__name__, settings)
     try:
         result = work(run, seed=settings["seed"], device=settings["device"], **arguments)
+        run.record(result)
     finally:
         run.close()
     print(result.metric)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,7 @@ import torch
 import worldmodels  # noqa: F401  registers the dream
 
 ROOT = Path(__file__).parents[1]
-BLOB = ["env.id=environments:Blob-v0", "env.action_repeat=1", "env.crop_rows=null", "env.frame_size=null"]
-BLOB += ["env.asynchronous=false", "env.action_high=null"]
+BLOB = ["env=custom", "env.id=environments:Blob-v0"]
 SMALL_V = ["vision.model.width=0.25", "vision.model.latent_dim=4", "vision.update_steps=12", "vision.validations=2"]
 SMALL_V += ["vision.batch_size=16"]
 SMALL_M = ["memory.model.hidden_dim=16", "memory.update_steps=12", "memory.validations=2", "memory.batch_size=8"]
@@ -71,7 +71,7 @@ def test_a_run_folder_tells_its_story(models):
     lineage = json.loads((run_folder / "lineage.json").read_text())
     assert set(lineage["inputs"]) == {"vision", "memory"}
     assert lineage["inputs"]["vision"]["sha256"] == worldmodels_sha256(folder / vae)
-    assert lineage["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert lineage["versions"]["torch"] == version("torch")
     assert json.loads((run_folder / "config.json").read_text())["algo"]["updates"] == 3
     rows = list(csv.DictReader((run_folder / "metrics.csv").open()))
     assert "train/return" in rows[-1] and float(rows[-1]["dream_step"]) == 3 * 6 * 16
@@ -89,10 +89,13 @@ def worldmodels_sha256(path):
 @pytest.mark.parametrize("behaviour", ["uniform", "held", "network", "[brownian,held]"])
 def test_collect_appends(models, behaviour, tmp_path):
     arguments = ["store=b", "collect.episodes=2", f"collect.behaviour={behaviour}", "collect.validation_every=2"]
-    run(tmp_path, "collect_rollouts", *arguments, *BLOB)
-    run(tmp_path, "collect_rollouts", *arguments, *BLOB)
+    for _ in range(2):
+        run(tmp_path, "collect_rollouts", *arguments, *BLOB, "wandb.mode=disabled")
     episodes = json.loads((tmp_path / "data/rollouts/b/manifest.json").read_text())["episodes"]
     assert len(episodes) == 4 and len({episode["seed"] for episode in episodes}) == 4
+    if "," in behaviour:  # each split sees each behaviour
+        held_out = {episode["policy"] for episode in episodes if 2**30 <= episode["seed"] < 2**30 + 2**29}
+        assert held_out == {"brownian", "held"}
 
 
 def test_collect_with_a_controller_and_noise(models):
@@ -228,7 +231,7 @@ def test_bad_input(models, tmp_path):
     assert "store is not set" in line and "scripts/train_vae.py store=" in line
     line = run(folder, "train_vae", "store=a", "vision.model.width_of=2", fails=True)
     assert "width_of" in line and "--help" in line
-    line = run(folder, "collect_rollouts", "store=c", "env.id=NoSuch-v0", fails=True)
+    line = run(folder, "collect_rollouts", "store=c", "env=custom", "env.id=NoSuch-v0", fails=True)
     assert "NoSuch-v0" in line and "pprint_registry" in line
     line = run(folder, "collect_rollouts", "store=c", "collect.behaviour=wild", *BLOB, fails=True)
     assert "wild" in line and "brownian" in line
@@ -241,15 +244,25 @@ def test_bad_input(models, tmp_path):
     if not torch.cuda.is_available():
         line = run(folder, "train_vae", "store=a", "device=cuda", fails=True)
         assert "no CUDA" in line and "device=cpu" in line
-    line = run(folder, "train_controller", *models_given, "world=moon", fails=True)
-    assert "moon" in line and "dream or latent" in line
+    for script, arguments, words in [
+        ("train_controller", [*models_given, "world=moon"], "dream or latent"),
+        ("train_controller", [*models_given, "controller.temperature=0"], "temperature"),
+        ("train_controller", [*models_given, "policy.distribution=cauchy"], "beta or gaussian"),
+        ("train_controller", [*models_given, "algo=cmaes", "algo.population=2", "policy.hidden=[]"], "algo.population"),
+        ("train_controller", [*models_given, f"continue_from={vae}"], "holds a vision"),
+        ("train_vae", ["store=a", "vision.validations=0"], "at least 1"),
+        ("train_vae", ["store=a", "wandb.mode=cloud"], "offline, online or disabled"),
+        ("train_baseline", ["env=custom", "env.id=FrozenLake-v1"], "neither a vector nor a frame"),
+    ]:
+        assert words in run(folder, script, *arguments, fails=True)
     after = sorted(path for path in folder.rglob("*") if "wandb" not in str(path))
     assert after == before, "nothing was written"
 
     truncated = tmp_path / "truncated.ckpt"
-    truncated.write_bytes((folder / vae).read_bytes()[:5000])
-    line = run(folder, "train_mdnrnn", "store=a", f"vae={truncated}", fails=True)
-    assert "truncated.ckpt is damaged" in line and "train_vae.py" in line
+    for size in (5000, 0):
+        truncated.write_bytes((folder / vae).read_bytes()[:size])
+        line = run(folder, "train_mdnrnn", "store=a", f"vae={truncated}", fails=True)
+        assert "truncated.ckpt is damaged" in line and "train_vae.py" in line
 
     other = made(run(folder, "train_vae", "store=a", *SMALL_V, "seed=9", "wandb.mode=disabled"))
     for script in (["train_controller"], ["dream_video"]):

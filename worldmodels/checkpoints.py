@@ -52,7 +52,7 @@ def read(path: str | Path, *kinds: str) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise UserError(f"{path} is damaged or no checkpoint ({reason}); make it again with: {make}") from error
     if not isinstance(content, dict) or STAMP not in content:
         raise UserError(f"{path} was not written by worldmodels; make one with: {make}")

@@ -1,5 +1,5 @@
 """The one exception that a person is meant to read."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input. Its text is one line that names the thing and the next command."""

@@ -45,6 +45,9 @@ class Run:
     def __init__(self, stage: str, settings: dict[str, Any]):
         self.stage, self.settings, self.seed = stage, settings, settings["seed"]
         self.wandb: dict[str, Any] = settings["wandb"]
+        self.has_loggers = False
+        if self.wandb["mode"] not in ("offline", "online", "disabled"):
+            raise UserError(f"unknown wandb.mode {self.wandb['mode']!r}; choose offline, online or disabled")
 
     def begin(self, env_id: str, inputs: dict[str, Path], versions: dict[str, str], **facts: Any) -> None:
         """Make the folder, with config.json and lineage.json: what this run was made from, each input's sha256.
@@ -78,13 +81,19 @@ class Run:
         """metrics.csv always; W&B as settings say, offline unless told otherwise."""
         from lightning.pytorch.loggers import CSVLogger
 
+        self.has_loggers = True
         found: list[Any] = [CSVLogger(self.folder, name="", version="")]
-        mode = self.wandb.get("mode", "offline")
-        if mode not in ("offline", "online", "disabled"):
-            raise UserError(f"unknown wandb.mode {mode!r}; choose offline, online or disabled")
-        if mode != "disabled":
-            found.append(self._wandb_logger(mode))
+        if self.wandb["mode"] != "disabled":
+            found.append(self._wandb_logger(self.wandb["mode"]))
         return found
+
+    def record(self, result: StageResult) -> None:
+        """Log the scores of a stage that had nothing to log on its way."""
+        if self.has_loggers:
+            return
+        for logger in self.loggers():
+            logger.log_metrics(result.scores, step=0)
+            logger.save()
 
     def _wandb_logger(self, mode: str) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")

@@ -79,7 +79,7 @@ def test_evolution_finds_the_target():
 
 def test_a_population_of_three_is_none():
     with pytest.raises(UserError, match="population"):
-        next(evolve(Target(), Controller([2], BOX), 1, 3, 1, 0.1, 5, 0))
+        evolve(Target(), Controller([2], BOX), 1, 3, 1, 0.1, 5, 0)
 
 
 def test_a_checkpoint_gives_the_same_controller(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from worldmodels.memory.mixture import expectation, log_prob, sample
+from worldmodels.memory.mixture import log_prob, sample
 from worldmodels.types import Mixture
 
 
@@ -69,11 +69,6 @@ def test_temperature_divides_the_logits_and_scales_the_noise_by_its_root(tempera
     share = (z < 0).double().mean().item()
     assert share == pytest.approx(1 / (1 + math.exp(-1 / temperature)), abs=0.006)
     assert (z[z < 0] + 50).std().item() == pytest.approx(math.sqrt(temperature), rel=0.02)
-
-
-def test_expectation_by_hand():
-    mixture = Mixture(torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[4.0, 8.0]]), torch.zeros(1, 2))
-    assert expectation(mixture).item() == pytest.approx(7.0)
 
 
 def test_shapes_and_temperatures_that_make_no_sense():

@@ -3,7 +3,7 @@ import torch
 from torch.distributions import AffineTransform, Beta, Normal, TanhTransform, TransformedDistribution
 
 from worldmodels.errors import UserError
-from worldmodels.policy_gradient.policies import BetaActions, Policy, SquashedGaussianActions
+from worldmodels.policy_gradient.policies import BetaActions, CategoricalActions, Policy, SquashedGaussianActions
 
 LOW, HIGH = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([1.0, 0.5, 2.5])
 BOX = {"type": "box", "low": LOW.tolist(), "high": HIGH.tolist()}
@@ -65,7 +65,7 @@ def test_shapes(space, shape, state_shape):
     state = state if len(state_shape) == 3 else state.float()
     actions, value = policy(state)
     drawn = actions.sample()
-    assert drawn.shape == shape and value.shape == (7, 4) and actions.mode().shape == shape
+    assert drawn.shape == shape and value.shape == (7, 4) and actions.greedy().shape == shape
     assert actions.log_prob(drawn).shape == actions.entropy().shape == (7, 4)
     assert torch.equal(policy.value(state), value)
 
@@ -75,6 +75,18 @@ def test_a_linear_policy_has_no_hidden_layer():
         [288], {"type": "box", "low": [-1.0, 0, 0], "high": [1.0, 1, 1]}, hidden=[], distribution="gaussian"
     )
     assert sum(p.numel() for p in policy.actor.parameters()) == 867
+
+
+def test_greedy_actions_by_hand():
+    """softplus(0) + 1 on both sides is a symmetric Beta: the middle of the box. tanh(0) likewise."""
+    middle = (LOW + HIGH) / 2
+    assert torch.allclose(BetaActions(torch.zeros(6), LOW, HIGH).greedy(), middle)
+    # softplus(x) = 2 and 5 give Beta(3, 6), whose mean is 1/3
+    alpha, beta = torch.tensor([2.0, 5.0]).expm1().log()
+    one = BetaActions(torch.stack([alpha, beta]), torch.zeros(1), torch.ones(1)).greedy()
+    assert one.item() == pytest.approx(1 / 3, abs=1e-6)
+    assert torch.allclose(SquashedGaussianActions(torch.zeros(3), torch.zeros(3), LOW, HIGH).greedy(), middle)
+    assert CategoricalActions(torch.tensor([[0.1, 2.0, -1.0]])).greedy().tolist() == [1]
 
 
 def test_unknown_distribution():

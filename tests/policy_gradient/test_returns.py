@@ -60,14 +60,15 @@ def test_reward_to_go_needs_no_values(rollout):
 
 @pytest.mark.parametrize("discount", [1.0, 0.8])
 def test_total_returns(rollout, discount):
-    reward, terminated, truncated, _, _ = rollout
-    ours = total_return(reward, terminated, truncated, discount)
+    reward, terminated, truncated, _, next_value = rollout
+    ours = total_return(reward, terminated, truncated, next_value, discount)
     ended = terminated | truncated
     for b in range(B):
         start = 0
         for t in range(T):
             if ended[t, b] or t == T - 1:
                 expected = sum(discount**k * reward[start + k, b] for k in range(t - start + 1))
+                expected += 0 if terminated[t, b] else discount ** (t - start + 1) * next_value[t, b]
                 assert torch.allclose(ours[start : t + 1, b], torch.as_tensor(expected).expand(t - start + 1))
                 start = t + 1
 
@@ -100,4 +101,4 @@ def test_lambda_one_is_the_bootstrapped_return_less_the_value(rollout):
 
 def test_shapes_are_checked_at_the_door():
     with pytest.raises(ValueError, match=r"\[T, B\]"):
-        total_return(torch.zeros(3), torch.zeros(3).bool(), torch.zeros(3).bool(), 1.0)
+        total_return(torch.zeros(3), torch.zeros(3).bool(), torch.zeros(3).bool(), torch.zeros(3), 1.0)

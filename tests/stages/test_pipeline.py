@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from worldmodels.stages.pipeline import key_of, report, run_pipeline
+from worldmodels.errors import UserError
+from worldmodels.stages.pipeline import key_of, merged, report, run_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def settings(tmp_path, blob_settings):
     plain = OmegaConf.to_container(config, resolve=True)
     plain |= {"env": blob_settings, "rounds": 2, "runs": str(tmp_path / "runs"), "data": str(tmp_path / "data")}
     plain["collect"] |= {"episodes": 4, "validation_every": 2, "max_steps": 20}
-    plain["again"]["collect"] |= {"episodes": 3}
+    plain["again"]["collect"] |= {"episodes": 3, "max_steps": None}
     plain["vision"] |= {"update_steps": 6, "validations": 2, "batch_size": 8}
     plain["vision"]["model"] |= {"latent_dim": 4, "width": 0.25}
     small = {"update_steps": 6, "validations": 2, "batch_size": 4, "window": 6, "context": 3, "starts": 16}
@@ -85,6 +86,19 @@ def test_an_interrupted_collection_is_completed(settings, monkeypatch):
     manifest = json.loads((Path(rows["collect"].artefacts["store"]) / "manifest.json").read_text())
     seeds = [episode["seed"] for episode in manifest["episodes"]]
     assert len(seeds) == len(set(seeds)) == 4, "two before, two after, none twice"
+
+
+def test_later_rounds_change_single_values_and_nothing_unknown(settings):
+    section = {"model": {"width": 1.0, "latent_dim": 32}, "update_steps": 9}
+    changed = merged(section, {"model": {"width": 2.0}})
+    assert changed == {"model": {"width": 2.0, "latent_dim": 32}, "update_steps": 9}
+    assert section["model"]["width"] == 1.0
+    with pytest.raises(UserError, match="depth"):
+        merged(section, {"model": {"depth": 3}})
+    for wrong in ({"again": {"evaluation": {}}}, {"world": "moon"}, {"rounds": 0}, {"device": "tpu"}):
+        with pytest.raises(UserError):
+            run_pipeline({**settings, **wrong})
+    assert not Path(settings["data"]).exists(), "refused before anything was made"
 
 
 def test_keys_follow_content_and_not_place(tmp_path):

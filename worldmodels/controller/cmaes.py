@@ -63,21 +63,28 @@ def evolve(
     max_steps: int,
     seed: int,
 ) -> Iterator[Generation]:
-    """Improve `controller` in place, one generation for each item: its parameters are the distribution's mean.
+    """Improve `controller` in place, one generation for each item: its parameters become the best ones found.
 
-    Raises UserError where the population is too small to have a distribution.
+    Raises UserError, at once, for numbers that leave nothing to do.
     """
-    if population < 4 or episodes < 1:
-        raise UserError("CMA-ES needs algo.population of at least 4 and algo.episodes of at least 1")
+    if population < 4 or min(generations, episodes, max_steps) < 1 or sigma <= 0:
+        raise UserError(
+            "CMA-ES needs algo.population of at least 4, a positive algo.sigma, and at least 1 of algo.generations, "
+            "algo.episodes and algo.max_steps"
+        )
     options = {"popsize": population, "seed": seed + 1, "verbose": -9, "verb_log": 0}  # cma takes 0 for "any seed"
     strategy = cma.CMAEvolutionStrategy(controller.parameters_flat.cpu().numpy(), sigma, options)
     device = controller.parameters_flat.device
-    steps = 0
-    for number in range(generations):
-        candidates = strategy.ask()
-        parameters = torch.from_numpy(np.array(candidates)).float().to(device)
-        scores, played = fitness(world, controller, parameters, episodes, max_steps)
-        steps += played
-        strategy.tell(candidates, (-scores).cpu().tolist())
-        controller.parameters_flat.copy_(torch.from_numpy(strategy.result.xfavorite))
-        yield Generation(number, float(scores.max()), float(scores.mean()), float(strategy.sigma), steps)
+
+    def run() -> Iterator[Generation]:
+        steps = 0
+        for number in range(generations):
+            candidates = strategy.ask()
+            parameters = torch.from_numpy(np.array(candidates)).float().to(device)
+            scores, played = fitness(world, controller, parameters, episodes, max_steps)
+            steps += played
+            strategy.tell(candidates, (-scores).cpu().tolist())
+            controller.parameters_flat.copy_(torch.from_numpy(strategy.result.xfavorite))
+            yield Generation(number, float(scores.max()), float(scores.mean()), float(strategy.sigma), steps)
+
+    return run()

@@ -52,8 +52,8 @@ class Controller(nn.Module):
         """How many parameters C has."""
         return sum((before + int(self.bias)) * after for before, after in self.layers)
 
-    def act(self, state: Tensor, sample: bool = False) -> Tensor:
-        """States [B, S] to actions of this one controller; it has no randomness to sample."""
+    def act(self, state: Tensor) -> Tensor:
+        """States [B, S] to actions of this one controller."""
         return self.act_population(self.parameters_flat[None], state[None])[0]
 
     def act_population(self, parameters: Tensor, state: Tensor) -> Tensor:

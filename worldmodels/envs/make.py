@@ -74,11 +74,13 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
     """One environment with its wrappers."""
     try:
         env = gymnasium.make(settings.id, disable_env_checker=True, **settings.kwargs)
-    except (gymnasium.error.Error, ModuleNotFoundError, TypeError) as error:
+    except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
         raise UserError(
             f"cannot make the environment {settings.id!r} ({str(error).splitlines()[0]}); "
             "see the known ones with: python -c 'import gymnasium; gymnasium.pprint_registry()'"
         ) from error
+    if settings.action_repeat < 1:
+        raise UserError(f"env.action_repeat must be at least 1, not {settings.action_repeat}")
     env = ActionRepeat(env, settings.action_repeat)
     if settings.action_low is not None or settings.action_high is not None:
         env = NarrowActions(env, settings.action_low, settings.action_high)

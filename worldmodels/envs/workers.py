@@ -143,7 +143,7 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv):
 
     def _give_up(self, reason: str) -> None:
         self.close(terminate=True)
-        raise WorkerError(f"{reason}; finished episodes are safe, run the same command to go on")
+        raise WorkerError(f"{reason}; episodes that had ended are safe, run the command again")
 
     def close_extras(self, terminate: bool = False, **kwargs: Any) -> None:
         for pipe in self._pipes:

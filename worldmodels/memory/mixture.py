@@ -42,8 +42,3 @@ def sample(mixture: Mixture, temperature: float = 1.0, generator: torch.Generato
     log_std = mixture.log_std.gather(-1, component).squeeze(-1).clamp(*LOG_STD_RANGE)
     noise = torch.empty_like(mean).normal_(generator=generator)
     return torch.addcmul(mean, log_std.exp(), noise, value=math.sqrt(temperature))
-
-
-def expectation(mixture: Mixture) -> Tensor:
-    """E[z] = Σₖ πₖ μₖ: Mixture [..., Z, K] to [..., Z]."""
-    return (torch.softmax(mixture.logits, -1) * mixture.mean).sum(-1)

@@ -72,6 +72,8 @@ class PolicyGradient(lightning.LightningModule):
         self.steps_played += len(rows) * self.world.batch
         trajectory = Trajectory(*(torch.stack(column) for column in zip(*rows, strict=True)))
         self.returns.add(trajectory)
+        if self.whole_episodes:  # what the longest allowed rollout cut off is not the next episode's
+            self.returns.running[:] = 0
         return trajectory
 
     def _bootstrap(self, step: Any, last: bool) -> Tensor:
@@ -100,7 +102,7 @@ class PolicyGradient(lightning.LightningModule):
         trajectory = self.play()
         losses = self.loss(trajectory)
         self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=1)
-        self.log("train/return", self.returns.mean(), prog_bar=True, batch_size=1)
+        self.log("train/return", self.returns.mean(), batch_size=1)
         if self.world.frames_per_step:
             self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
         else:

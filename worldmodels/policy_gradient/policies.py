@@ -23,8 +23,11 @@ MARGIN = 1e-6
 
 
 class ActionDistribution(Protocol):
+    """greedy: what is played when nothing is drawn: the likeliest of discrete actions, the mean of Beta ones, and the
+    squashed mean of Gaussian ones."""
+
     def sample(self) -> Tensor: ...
-    def mode(self) -> Tensor: ...
+    def greedy(self) -> Tensor: ...
     def log_prob(self, action: Tensor) -> Tensor: ...
     def entropy(self) -> Tensor: ...
 
@@ -38,7 +41,7 @@ class CategoricalActions:
     def sample(self) -> Tensor:
         return self.distribution.sample()
 
-    def mode(self) -> Tensor:
+    def greedy(self) -> Tensor:
         return self.distribution.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class BetaActions:
     def sample(self) -> Tensor:
         return self.low + self.width * self.distribution.sample()
 
-    def mode(self) -> Tensor:
+    def greedy(self) -> Tensor:
         return self.low + self.width * self.distribution.mean
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ class SquashedGaussianActions:
     def sample(self) -> Tensor:
         return self.centre + self.half * torch.tanh(self.distribution.sample())
 
-    def mode(self) -> Tensor:
+    def greedy(self) -> Tensor:
         return self.centre + self.half * torch.tanh(self.distribution.mean)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -187,9 +190,9 @@ class Policy(nn.Module):
         return self._actions(features), self.critic(features).squeeze(-1)
 
     def act(self, state: Tensor, sample: bool = False) -> Tensor:
-        """The mode of π, or a draw from it."""
+        """The greedy action, or a draw from π."""
         actions = self._actions(self.body(state))
-        return actions.sample() if sample else actions.mode()
+        return actions.sample() if sample else actions.greedy()
 
     def value(self, state: Tensor) -> Tensor:
         return self.critic(self.body(state)).squeeze(-1)

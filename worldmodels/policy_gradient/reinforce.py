@@ -39,7 +39,7 @@ class Reinforce(PolicyGradient):
         next_value = trajectory.next_value if self.baseline == "value" else torch.zeros_like(reward)
         ends = (trajectory.terminated, trajectory.truncated)
         to_go = bootstrapped_return(reward, *ends, next_value, self.discount)
-        weight = to_go if self.estimator == "reward_to_go" else total_return(reward, *ends, self.discount)
+        weight = to_go if self.estimator == "reward_to_go" else total_return(reward, *ends, next_value, self.discount)
         if self.baseline == "value":
             return weight - value, to_go
         if self.baseline == "mean":

@@ -33,13 +33,14 @@ def bootstrapped_return(
     return result
 
 
-def total_return(reward: Tensor, terminated: Tensor, truncated: Tensor, discount: float) -> Tensor:
+def total_return(reward: Tensor, terminated: Tensor, truncated: Tensor, next_value: Tensor, discount: float) -> Tensor:
     """R(τ) = Σ γᵏ rₖ of the whole episode, at each of its steps: the estimator without causality.
+
+    next_value as in `bootstrapped_return`: zeros leave an episode that the clock cut short as it is.
 
     Steps of an episode that the rollout began or ended in the middle of see the part within the rollout.
     """
-    _check(reward, terminated, truncated)
-    to_go = bootstrapped_return(reward, terminated, truncated, torch.zeros_like(reward), discount)
+    to_go = bootstrapped_return(reward, terminated, truncated, next_value, discount)
     result = torch.empty_like(reward)
     total = to_go[0]
     for t in range(len(reward)):

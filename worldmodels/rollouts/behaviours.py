@@ -51,10 +51,10 @@ class RandomBehaviour:
 class Brownian(RandomBehaviour):
     """Smooth noise: a random walk with reflection in [−1, 1], a step of σ each time. Continuous actions only."""
 
-    def __init__(self, space: spaces.Space, step: float = 0.2):
+    def __init__(self, space: spaces.Space, step: float = 0.5):
         super().__init__(space)
         if self.discrete:
-            raise UserError(f"brownian noise needs continuous actions, not {space}; use collect.behaviour=held")
+            raise UserError(f"brownian noise needs continuous actions, not {space}; choose held")
         self.step = step
         self.position: dict[int, np.ndarray] = {}
 
@@ -70,7 +70,7 @@ class Brownian(RandomBehaviour):
 class Held(RandomBehaviour):
     """A random action, kept for `hold` steps."""
 
-    def __init__(self, space: spaces.Space, hold: int = 8):
+    def __init__(self, space: spaces.Space, hold: int = 4):
         super().__init__(space)
         self.hold = hold
         self.kept: dict[int, tuple[int, np.ndarray | int]] = {}

@@ -37,24 +37,26 @@ def encode_store(
     except ValueError:
         known = {}  # a damaged index only costs encoding again
     result = {}
-    for entry in store.entries:
-        path = folder / f"{entry.shard}.npy"
-        source = entry.sha256["observation"]
-        frames, latent_hash = known.get(entry.shard, ("", ""))
-        if not (frames == source and path.is_file() and sha256(path) == latent_hash):
-            observation = store.read(entry).observation
-            chunks = []
-            for begin in range(0, len(observation), batch_size):
-                posterior = encode(torch.from_numpy(np.array(observation[begin : begin + batch_size])))
-                chunks.append(torch.stack(posterior, 1).float().cpu().numpy())
-            latents = np.concatenate(chunks)
-            require_space(folder, latents.nbytes)
-            temporary = path.with_suffix(".tmp.npy")
-            write_array(temporary, latents)
-            known[entry.shard] = [source, sha256(temporary)]
-            temporary.rename(path)
-            sync(folder)
-        advance(entry.length + 1)
-        result[entry.shard] = np.load(path, mmap_mode="r", allow_pickle=False)
-    write_json(index, known)
+    try:
+        for entry in store.entries:
+            path = folder / f"{entry.shard}.npy"
+            source = entry.sha256["observation"]
+            frames, latent_hash = known.get(entry.shard, ("", ""))
+            if not (frames == source and path.is_file() and sha256(path) == latent_hash):
+                observation = store.read(entry).observation
+                chunks = []
+                for begin in range(0, len(observation), batch_size):
+                    posterior = encode(torch.from_numpy(np.array(observation[begin : begin + batch_size])))
+                    chunks.append(torch.stack(posterior, 1).float().cpu().numpy())
+                latents = np.concatenate(chunks)
+                require_space(folder, latents.nbytes)
+                temporary = path.with_suffix(".tmp.npy")
+                write_array(temporary, latents)
+                known[entry.shard] = [source, sha256(temporary)]
+                temporary.rename(path)
+                sync(folder)
+            advance(entry.length + 1)
+            result[entry.shard] = np.load(path, mmap_mode="r", allow_pickle=False)
+    finally:  # what is done stays done
+        write_json(index, known)
     return result

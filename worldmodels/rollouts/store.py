@@ -176,6 +176,8 @@ def open_stores(folders: Sequence[str | Path]) -> list[RolloutStore]:
     Raises UserError where one is missing, holds another environment's episodes than the first, or where all of them
     together have no training or no validation episode.
     """
+    if not folders:
+        raise UserError("no rollout store is named; set store=NAME")
     stores = [RolloutStore.open(folder) for folder in folders]
     for store in stores[1:]:
         if store.environment != stores[0].environment:

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import Behaviour, play
 from ..rollouts.store import RolloutStore
-from ..tracking import Progress, Run, StageResult
+from ..tracking import Progress, Run, StageResult, pick_device
 from .driving import load_driver
 from .settings import describe_environment, open_envs
 
@@ -42,6 +42,7 @@ def collect(
     options: of the behaviours, by name; max_steps: cut episodes there, as if their clock had ended.
     Every validation_every-th episode of a store gets a seed of the validation space, the others training seeds.
     """
+    pick_device(device)
     if episodes < 1 or validation_every < 2:
         raise UserError("collect.episodes must be at least 1 and collect.validation_every at least 2")
     names = [behaviour] if isinstance(behaviour, str) else list(behaviour)
@@ -53,7 +54,7 @@ def collect(
     # an interrupted collection leaves gaps: they are filled first
     planned = list(islice(((number, chosen) for number, chosen in fresh if chosen not in present), max(wanted, 0)))
     actions = restore(description["action"])
-    inputs = {"controller": Path(checkpoint)} if checkpoint else {}
+    inputs: dict[str, Path] = {}
     frames = 0
     with closing(open_envs(env, min(env["num_envs"], max(wanted, 1)), env["asynchronous"])) as envs:
         chosen: list[tuple[str, Behaviour]] = []
@@ -61,7 +62,7 @@ def collect(
             if name == "controller":
                 if checkpoint is None:
                     raise UserError("behaviour=controller needs collect.checkpoint=runs/train_controller/…/last.ckpt")
-                driver, trained = load_driver(checkpoint, envs.num_envs, device, noise=noise)
+                driver, trained, inputs = load_driver(checkpoint, envs.num_envs, device, noise=noise)
                 if trained["action"] != description["action"]:
                     raise UserError(
                         f"{checkpoint} acts in {trained['id']}, not in {description['id']}; set env to match"
@@ -72,7 +73,8 @@ def collect(
         run.begin(description["id"], inputs, versions(), store=str(store), episodes_before=len(target.entries))
         with Progress("collect", len(planned), "episodes") as progress:
             for turn, (name, chooser) in enumerate(chosen):
-                seeds = [seed for number, seed in planned if number % len(chosen) == turn]
+                # shifted by one after each validation episode, so that each split sees every behaviour
+                seeds = [s for number, s in planned if (number + number // validation_every) % len(chosen) == turn]
                 for episode in play(envs, chooser, seeds, max_steps):
                     target.append(episode, name)
                     frames += len(episode.reward) * description["action_repeat"]

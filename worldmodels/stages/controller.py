@@ -56,13 +56,11 @@ def train_controller(
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
-        raise UserError(f"unknown controller.world {world!r}; choose dream or latent")
+        raise UserError(f"unknown world {world!r}; choose dream or latent")
     lightning.seed_everything(seed, verbose=False)
     models = Models(vision, memory, where)
     environment = models.environment
-    run.begin(
-        environment["id"], _inputs(vision=vision, memory=memory, continued=continue_from), versions(), world=world
-    )
+    inputs = _inputs(vision=vision, memory=memory, continued=continue_from)
     facts = {
         "environment": environment,
         "world": world,
@@ -74,13 +72,13 @@ def train_controller(
     }
     if world == "dream":
         dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where)
-        return _learn(run, dream, algo, policy, facts, seed, where, continue_from)
+        return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from)
     envs = open_envs(environment, num_envs, asynchronous)
     with closing(envs):
         real = GymWorld(
             envs, models.tracker(num_envs, see_cell=see_cell), _training_seeds(seed), environment["action_repeat"]
         )
-        return _learn(run, real, algo, policy, facts, seed, where, continue_from)
+        return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from)
 
 
 def train_baseline(
@@ -96,14 +94,16 @@ def train_baseline(
     where = pick_device(device)
     lightning.seed_everything(seed, verbose=False)
     environment = describe_environment(env)
-    run.begin(environment["id"], _inputs(continued=continue_from), versions(), world="real")
+    inputs = _inputs(continued=continue_from)
+    if len(environment["observation_shape"]) not in (1, 3):
+        raise UserError(f"{environment['id']} shows neither a vector nor a frame; choose an environment that does")
     facts = {"environment": environment, "world": "real", "vision": None, "memory": None, "see_cell": False}
     envs = open_envs(env, env["num_envs"], env["asynchronous"])
     with closing(envs):
         world = GymWorld(
             envs, Observed(envs.single_observation_space, where), _training_seeds(seed), environment["action_repeat"]
         )
-        return _learn(run, world, algo, policy, facts, seed, where, continue_from)
+        return _learn(run, world, algo, policy, facts, inputs, seed, where, continue_from)
 
 
 def _learn(
@@ -112,6 +112,7 @@ def _learn(
     algo: dict[str, Any],
     policy: dict[str, Any],
     facts: dict[str, Any],
+    inputs: dict[str, Path],
     seed: int,
     where: torch.device,
     continue_from: str | Path | None,
@@ -120,7 +121,7 @@ def _learn(
     algo = dict(algo)
     name = algo.pop("name")
     if name == "cmaes":
-        return _evolve(run, world, algo, policy, facts, seed, where, continue_from)
+        return _evolve(run, world, algo, policy, facts, inputs, seed, where, continue_from)
     if name not in LEARNERS:
         raise UserError(f"unknown algo {name!r}; choose among {', '.join([*LEARNERS, 'cmaes'])}")
     actor = Policy(world.state_shape, world.action_space, **policy)
@@ -129,6 +130,9 @@ def _learn(
     actor.facts = facts
     updates = algo.pop("updates")
     learner = LEARNERS[name](actor.to(where), world, **algo)
+    if updates < 1:
+        raise UserError(f"algo.updates must be at least 1, not {updates}")
+    run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
     shown = ("train/return", "train/entropy")
     path, _ = fit(learner, steps, run, 1, updates, where, "C", shown)
@@ -148,6 +152,7 @@ def _evolve(
     algo: dict[str, Any],
     policy: dict[str, Any],
     facts: dict[str, Any],
+    inputs: dict[str, Path],
     seed: int,
     where: torch.device,
     continue_from: str | Path | None,
@@ -161,11 +166,13 @@ def _evolve(
     if continue_from is not None:
         controller = _continued(controller, Controller, continue_from)
     controller.facts = facts
+    generations = evolve(world, controller, seed=seed, **algo)
+    run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
     path = run.folder / "last.ckpt"
     loggers = run.loggers()
     generation = None
     with Progress("C", algo["generations"], "generations") as progress:
-        for generation in evolve(world, controller, seed=seed, **algo):
+        for generation in generations:
             progress.advance(best=generation.best, mean=generation.mean)
             controller.save(path)
             steps = "env_step" if world.frames_per_step else "dream_step"
@@ -179,8 +186,7 @@ def _evolve(
             for logger in loggers:
                 logger.log_metrics(figures, step=generation.number)
                 logger.save()
-    if generation is None:
-        raise UserError("algo.generations must be at least 1")
+    assert generation is not None, "evolve has checked that there is one"
     return StageResult(
         generation.steps,
         "steps",

@@ -32,10 +32,8 @@ class Models:
             model.to(device)
         self.environment: dict[str, Any] = self.memory_checkpoint.facts["environment"]
 
-    def tracker(self, batch: int, sampled: bool = False, see_cell: bool = False) -> LatentTracker:
-        return LatentTracker(
-            self.vision.encode, self.memory.network, self.environment["action"], batch, sampled, see_cell
-        )
+    def tracker(self, batch: int, see_cell: bool = False) -> LatentTracker:
+        return LatentTracker(self.vision.encode, self.memory.network, self.environment["action"], batch, see_cell)
 
 
 def load_driver(
@@ -45,8 +43,10 @@ def load_driver(
     noise: float = 0.0,
     vision: str | Path | None = None,
     memory: str | Path | None = None,
-) -> tuple[Behaviour, dict[str, Any]]:
+) -> tuple[Behaviour, dict[str, Any], dict[str, Path]]:
     """The controller of `checkpoint` as a behaviour for `num_envs` environments, and the environment it was made for.
+
+    At last the checkpoints that it consists of, for a run's lineage.
 
     V and M are the ones it was trained with, wherever its checkpoint says; `vision` and `memory` name other places.
     """
@@ -56,6 +56,7 @@ def load_driver(
     actor.to(where)
     facts = read.facts
     environment = facts["environment"]
+    parts = {"controller": read.path}
     if facts["memory"] is None:
         shape = environment["observation_shape"]
         tracker: Any = Observed(spaces.Box(0, 1, shape), where)
@@ -65,6 +66,7 @@ def load_driver(
         checkpoints.require_same("V", facts["vision_sha256"], models.vision_checkpoint, user)
         checkpoints.require_same("M", facts["memory_sha256"], models.memory_checkpoint, user)
         tracker = models.tracker(num_envs, see_cell=facts["see_cell"])
+        parts |= {"vision": models.vision_checkpoint.path, "memory": models.memory_checkpoint.path}
     if tuple(read.arguments["state_shape"]) != tuple(tracker.state_shape):
         raise UserError(f"{checkpoint} expects states {read.arguments['state_shape']}, not {tracker.state_shape}")
-    return Driver(tracker, actor.act, environment["action"], noise), environment
+    return Driver(tracker, actor.act, environment["action"], noise), environment, parts

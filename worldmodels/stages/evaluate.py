@@ -17,7 +17,7 @@ from ..evaluation.statistics import summarize
 from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import Behaviour, play
 from ..rollouts.files import write_json
-from ..tracking import Progress, Run, StageResult
+from ..tracking import Progress, Run, StageResult, pick_device
 from ..types import Episode
 from .driving import load_driver
 from .settings import describe_environment, open_envs
@@ -44,6 +44,7 @@ def evaluate(
     environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.
     scores.json in the run folder has each track's return and all that is needed to repeat it.
     """
+    pick_device(device)
     if split not in ("test", "validation"):
         raise UserError(f"evaluation.split is {split!r}; choose test or validation: training tracks prove nothing")
     if episodes < 1:
@@ -52,8 +53,7 @@ def evaluate(
     inputs: dict[str, Path] = {}
     chooser: Behaviour
     if checkpoint is not None:
-        inputs["checkpoint"] = Path(checkpoint)
-        chooser, environment = load_driver(checkpoint, num_envs, device, vision=vision, memory=memory)
+        chooser, environment, inputs = load_driver(checkpoint, num_envs, device, vision=vision, memory=memory)
     elif behaviour is not None and env is not None:
         environment = describe_environment(env)
         chooser = make_behaviour(behaviour, restore(environment["action"]))

@@ -22,7 +22,7 @@ from ..rollouts.streaming import closing_replay, open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
 from ..vision.vae import VAE
 from ..worlds.dream_world import contexts_as_plain
-from .training import fit
+from .training import epochs_of, fit
 
 
 def train_mdnrnn(
@@ -49,6 +49,7 @@ def train_mdnrnn(
     replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`.
     """
     where = pick_device(device)
+    epochs, per_epoch = epochs_of(update_steps, validations)
     opened = open_stores(stores)
     vae, seen = VAE.load(vision)
     if seen.facts["environment"] != opened[0].environment:
@@ -75,8 +76,6 @@ def train_mdnrnn(
     held_out = replay_of(held_out_sources[kept], where, held_out_latents[kept])
     train_sources, train_latents = _with_latents(opened, "train", encoded)
     draw = torch.Generator(where).manual_seed(seed)
-    per_epoch = max(1, update_steps // validations)
-    epochs = max(1, update_steps // per_epoch)
     shown = ("train/nll", "train/reward_error", "validation/loss")
     with closing_replay(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
         memory.facts = {

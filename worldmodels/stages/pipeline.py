@@ -15,7 +15,7 @@ from rich.table import Table
 from ..checkpoints import sha256
 from ..errors import UserError
 from ..rollouts.files import write_json
-from ..tracking import Run, StageResult, figure
+from ..tracking import Run, StageResult, figure, pick_device
 from .collect import collect
 from .controller import train_controller
 from .evaluate import evaluate
@@ -23,6 +23,7 @@ from .memory import train_mdnrnn
 from .video import dream_video
 from .vision import train_vae
 
+ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again`
 Inputs = dict[str, Path | list[Path] | None]
 
 
@@ -61,11 +62,12 @@ class Pipeline:
             print(f"── {label}: finished before, nothing it depends on has changed", flush=True)
         else:
             print(f"── {label}", flush=True)
-            tracked = {**self.settings, "wandb": {**self.settings["wandb"], "group": self.name}}
-            run = Run(work.__name__, tracked)
+            own = {"runs": self.settings["runs"], "wandb": {**self.settings["wandb"], "group": self.name}}
+            run = Run(work.__name__, {**settings, **own})
             started = time.perf_counter()
             try:
                 result = work(run, **inputs, **settings)
+                run.record(result)
             finally:
                 run.close()
             artefacts = {name: str(path) for name, path in result.artefacts.items()}
@@ -94,6 +96,16 @@ def key_of(name: str, inputs: Inputs, settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([name, content, settings], sort_keys=True).encode()).hexdigest()
 
 
+def merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The section with `changes` put in, however deep. Raises UserError for a key that it does not have."""
+    result = dict(section)
+    for key, value in changes.items():
+        if key not in section:
+            raise UserError(f"again names {key!r}, which its section does not have: {', '.join(section)}")
+        result[key] = merged(section[key], value) if isinstance(value, dict) else value
+    return result
+
+
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; then scores and a film.
 
@@ -103,6 +115,11 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     rounds, name, env, seed = settings["rounds"], settings["name"], settings["env"], settings["seed"]
     if rounds < 1:
         raise UserError(f"rounds={rounds} makes nothing; set rounds=1 or more")
+    if settings["world"] not in ("dream", "latent"):
+        raise UserError(f"unknown world {settings['world']!r}; choose dream or latent")
+    if strange := set(settings["again"]) - set(ROUND):
+        raise UserError(f"again.{strange.pop()} is unknown; again has {', '.join(ROUND)}")
+    pick_device(settings["device"])
     pipeline = Pipeline(name, settings)
     device = settings["device"]
     data = Path(settings["data"])
@@ -113,7 +130,7 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     for number in range(rounds):
         label = f" {number + 1}" if rounds > 1 else ""
         changed = settings["again"] if number else {}
-        plan = {part: {**settings[part], **(changed.get(part) or {})} for part in ("collect", "vision", "memory")}
+        plan = {part: merged(settings[part], changed.get(part) or {}) for part in ROUND}
 
         # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
         given = plan["collect"].pop("checkpoint")
@@ -136,11 +153,8 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
         memory = Path(row.artefacts["checkpoint"])
 
         inputs = {"vision": vision, "memory": memory, "continue_from": controller}
-        learning = {
-            **settings["controller"],
-            **{part: settings[part] for part in ("world", "algo", "policy")},
-            **vector,
-        }
+        learning = {**plan["controller"], "world": settings["world"], "policy": settings["policy"]}
+        learning |= {"algo": plan["algo"], **vector}
         where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
         row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
         controller = Path(row.artefacts["checkpoint"])

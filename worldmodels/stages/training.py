@@ -12,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from ..errors import UserError
 from ..tracking import Progress, Run
 
 # Lightning's greetings, and its advice for data loaders with workers, which are not used here
@@ -32,6 +33,14 @@ class ShowProgress(Callback):
         shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
         self.progress.advance(1, **shown)
         module.log("time/seconds", self.progress.seconds, batch_size=1)
+
+
+def epochs_of(update_steps: int, validations: int) -> tuple[int, int]:
+    """Epochs, and updates in each, for so many updates with so many looks at the validation data."""
+    if update_steps < 1 or validations < 1:
+        raise UserError(f"update_steps={update_steps} and validations={validations} must be at least 1")
+    per_epoch = max(1, update_steps // validations)
+    return max(1, update_steps // per_epoch), per_epoch
 
 
 def fit(
@@ -58,7 +67,7 @@ def fit(
         monitor=monitor,
         save_last=monitor is not None,
         every_n_train_steps=None if monitor else max(1, updates // 10),
-        save_on_exception=True,
+        save_on_exception=monitor is None,  # what an interruption leaves is the last, not the best
         enable_version_counter=False,
     )
     started = time.perf_counter()
@@ -77,4 +86,6 @@ def fit(
             gradient_clip_algorithm="value" if clip_value else None,
         )
         trainer.fit(module, data)
+        if monitor is None:  # the periodic saves need not meet the end
+            trainer.save_checkpoint(run.folder / "last.ckpt")
     return run.folder / ("best.ckpt" if monitor else "last.ckpt"), time.perf_counter() - started

@@ -44,13 +44,12 @@ def dream_video(
     environment = models.environment
     torch.manual_seed(seed)
     if checkpoint is not None:
-        chooser, driven = load_driver(checkpoint, 1, device)
+        chooser, driven, parts = load_driver(checkpoint, 1, device)
         if driven != environment:
             raise UserError(f"{checkpoint} drives another environment than {memory} dreams of; pass its own memory")
     else:
-        chooser = make_behaviour(behaviour, restore(environment["action"]))
-    inputs = {"vision": Path(vision), "memory": Path(memory)}
-    inputs |= {"checkpoint": Path(checkpoint)} if checkpoint else {}
+        chooser, parts = make_behaviour(behaviour, restore(environment["action"])), {}
+    inputs = {"vision": Path(vision), "memory": Path(memory), **parts}
     with closing(open_envs(environment, 1, False)) as envs:
         episode = next(play(envs, chooser, [environment_seed("test", 1000 + seed)]))
     steps = min(steps, len(episode.reward) - skip)

@@ -18,7 +18,7 @@ from ..rollouts.store import open_stores, sources_of
 from ..rollouts.streaming import closing_replay, open_replay, spread_within
 from ..tracking import Run, StageResult, pick_device
 from ..vision.vae import VAE
-from .training import fit
+from .training import epochs_of, fit
 
 
 def train_vae(
@@ -39,6 +39,7 @@ def train_vae(
     replay_budget: bytes of training frames to hold in memory, see `rollouts.streaming.open_replay`.
     """
     where = pick_device(device)
+    epochs, per_epoch = epochs_of(update_steps, validations)
     opened = open_stores(stores)
     shape = opened[0].environment["observation_shape"]
     if shape != [64, 64, 3]:
@@ -59,8 +60,6 @@ def train_vae(
 
     held_out_sources = sources_of(opened, "validation")
     held_out = replay_of(held_out_sources[spread_within(held_out_sources)], where)
-    per_epoch = max(1, update_steps // validations)
-    epochs = max(1, update_steps // per_epoch)
     shown = ("train/reconstruction", "train/kl", "validation/loss")
     opening = open_replay(sources_of(opened, "train"), where, budget_bytes=replay_budget, seed=seed)
     with closing_replay(opening) as train:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..envs.spaces import as_features
+from ..errors import UserError
 from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
 from ..types import MemoryState, Posterior, Step, Window
@@ -40,9 +41,9 @@ class DreamWorld:
         seed: int = 0,
     ):
         if horizon < 1 or batch < 1:
-            raise ValueError(f"a dream needs a horizon and a batch of at least 1, got {horizon} and {batch}")
+            raise UserError(f"a dream needs a horizon and a batch of at least 1, not {horizon} and {batch}")
         if temperature <= 0:
-            raise ValueError(f"the temperature must be positive, not {temperature}")
+            raise UserError(f"the temperature must be positive, not {temperature}; 1 is M's own")
         self.memory, self.contexts, self.action_space = memory, contexts, action_space
         self.fused = FusedMDNRNN(memory)
         self.batch, self.horizon, self.temperature, self.see_cell = batch, horizon, temperature, see_cell

@@ -17,7 +17,7 @@ from ..types import MemoryState, Posterior
 class LatentTracker:
     """Encodes each frame with V and carries M's state along (arXiv 1803.10122, section 2.4).
 
-    encode: V's, u8 [B, H, W, C] to Posterior [B, Z]; z is the posterior's mean, or drawn from it where `sampled`.
+    encode: V's, u8 [B, H, W, C] to Posterior [B, Z]; z is the posterior's mean.
     state: f32 [B, Z + H], and with see_cell also M's cell, [B, Z + 2H], as the paper's TakeCover controller.
     """
 
@@ -27,11 +27,10 @@ class LatentTracker:
         memory: MDNRNN,
         action_space: dict[str, Any],
         batch: int,
-        sampled: bool = False,
         see_cell: bool = False,
     ):
         self.encode, self.memory, self.action_space = encode, memory, action_space
-        self.sampled, self.see_cell = sampled, see_cell
+        self.see_cell = see_cell
         self.device = memory.reward_head.weight.device
         self.z = torch.zeros(batch, memory.latent_dim, device=self.device)
         self.memory_state = memory.initial_state(batch)
@@ -56,8 +55,7 @@ class LatentTracker:
         return self._state()
 
     def _encode(self, observation: np.ndarray) -> Tensor:
-        mean, log_std = self.encode(torch.from_numpy(np.array(observation)))
-        return torch.normal(mean, log_std.exp()) if self.sampled else mean
+        return self.encode(torch.from_numpy(np.array(observation))).mean
 
     def _state(self) -> Tensor:
         return join_state(self.z, self.memory_state, self.see_cell)
