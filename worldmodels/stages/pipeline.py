@@ -170,14 +170,15 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
 
 def report(rows: list[Row]) -> None:
     """Print what each stage did, and C beside the random policy."""
-    table = Table("stage", "seconds", "samples/s", "key metric", "artefacts")
+    table = Table("stage", "seconds", "samples/s", "key metric")
+    table.add_column("artefacts", overflow="fold")  # a path that is cut short is of no use
     for row in rows:
         seconds = f"{row.seconds:.0f}" + (" (kept)" if row.resumed else "")
         rate = f"{figure(row.samples / row.seconds)} {row.unit}"
         table.add_row(row.stage, seconds, rate, row.metric, "\n".join(row.artefacts.values()))
     total = sum(row.seconds for row in rows if not row.resumed)
-    # a pipe has no width of its own; 80 columns would break the paths
-    console = Console() if Console().is_terminal else Console(width=180)
+    # a pipe has no width of its own; 80 columns would fold every path
+    console = Console() if Console().is_terminal else Console(width=200)
     console.print(table)
     console.print(f"{total:.0f} seconds in all", highlight=False)
     by_stage = {row.stage: row for row in rows}
