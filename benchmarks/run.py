@@ -8,7 +8,6 @@ import time
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-import torch
 from contests import CONTESTS
 from harness import compete, save, show
 
@@ -23,7 +22,6 @@ def main() -> None:
         print(f"{number} {result['work']}: {result['ratio']:.2f} (target {result['target']:g})", flush=True)
         results.append(result)
     show(results)
-    print("8 GPU rows: " + ("not written yet" if torch.cuda.is_available() else "skipped, no CUDA device here"))
     print(f"{time.perf_counter() - started:.0f} seconds")
     if not chosen:
         save("cpu", results)

@@ -81,7 +81,8 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
         ) from error
     if settings.action_repeat < 1:
         raise UserError(f"env.action_repeat must be at least 1, not {settings.action_repeat}")
-    env = ActionRepeat(env, settings.action_repeat)
+    if settings.action_repeat > 1:
+        env = ActionRepeat(env, settings.action_repeat)
     if settings.action_low is not None or settings.action_high is not None:
         env = NarrowActions(env, settings.action_low, settings.action_high)
     if settings.frame_size is not None:
