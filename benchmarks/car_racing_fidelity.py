@@ -44,11 +44,6 @@ def physics(env: gymnasium.Env) -> list[Any]:
     return state
 
 
-def stock_frame(env: gymnasium.Env) -> np.ndarray:
-    unwrapped: Any = env.unwrapped
-    return unwrapped.__class__._render(unwrapped, "state_pixels")
-
-
 def compare(tracks: int, steps: int, draw_every: int, pictures: Path | None = None) -> Fidelity:
     """Drive stock and fast environments alike, with smooth random actions; draw at reset, in the zoom and after."""
     stock = gymnasium.make("CarRacing-v3", disable_env_checker=True)

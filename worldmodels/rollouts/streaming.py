@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
@@ -169,11 +168,6 @@ def open_replay(
         flush=True,
     )
     return StreamingReplay(sources, device, latents, chunk, seed)
-
-
-def closing_replay(replay: Replay | StreamingReplay) -> AbstractContextManager[Replay | StreamingReplay]:
-    """Ends a stream with the block; what lies in memory has no end to make."""
-    return closing(replay) if isinstance(replay, StreamingReplay) else nullcontext(replay)
 
 
 def spread_within(

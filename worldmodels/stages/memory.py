@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..rollouts.datamodule import ReplayData
 from ..rollouts.latents import encode_store
 from ..rollouts.replay import replay_of
 from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
-from ..rollouts.streaming import closing_replay, open_replay, spread_within
+from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
 from ..vision.vae import VAE
 from ..worlds.dream_world import contexts_as_plain
@@ -77,7 +78,7 @@ def train_mdnrnn(
     train_sources, train_latents = _with_latents(opened, "train", encoded)
     draw = torch.Generator(where).manual_seed(seed)
     shown = ("train/nll", "train/reward_error", "validation/loss")
-    with closing_replay(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
+    with closing(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
         memory.facts = {
             "environment": opened[0].environment,
             "vision": str(vision),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..evaluation.pictures import grid, write_png
 from ..rollouts.datamodule import ReplayData
 from ..rollouts.replay import Replay, replay_of
 from ..rollouts.store import open_stores, sources_of
-from ..rollouts.streaming import closing_replay, open_replay, spread_within
+from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Run, StageResult, pick_device
 from ..vision.vae import VAE
 from .training import epochs_of, fit
@@ -62,7 +63,7 @@ def train_vae(
     held_out = replay_of(held_out_sources[spread_within(held_out_sources)], where)
     shown = ("train/reconstruction", "train/kl", "validation/loss")
     opening = open_replay(sources_of(opened, "train"), where, budget_bytes=replay_budget, seed=seed)
-    with closing_replay(opening) as train:
+    with closing(opening) as train:
         data = ReplayData(
             lambda generator: train.frames(batch_size, generator),
             lambda generator: held_out.frames(batch_size, generator),
