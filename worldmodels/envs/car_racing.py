@@ -26,8 +26,8 @@ from .action_repeat import ActionRepeat
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
-OVERSAMPLE = 1  # samples a pixel and axis
-CAR_OVERSAMPLE = 4
+CAR_OVERSAMPLE = 4  # samples a pixel and axis where the car is drawn
+FRACTION = 4  # bits of OpenCV's fixed-point coordinates behind the point
 # stock frames are shrunk by pygame's smoothscale, which truncates in each of its two passes: flat colours lose 2
 SHRINK_LOSS = (2, 2, 2, 0)
 CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
@@ -89,7 +89,7 @@ class CarRacing(car_racing.CarRacing):
         zoom = 0.1 * SCALE * max(1 - self.t, 0) + ZOOM * SCALE * min(self.t, 1)
         camera = _camera(hull.position[0], hull.position[1], hull.angle, zoom)
         frame = np.empty((self.size, self.size, 3), np.uint8)
-        frame[: self.rows] = self._look(camera, (0, 0), (self.size, self.rows), OVERSAMPLE)
+        frame[: self.rows] = self._look(camera, (self.size, self.rows))
         self._draw_car(frame, camera, zoom)
         if self.size == 96:
             self._draw_bar(frame[self.rows :])
@@ -100,8 +100,9 @@ class CarRacing(car_racing.CarRacing):
     def _paint_track(self) -> np.ndarray:
         """The playfield from above, u8 [N, N, 3], row 0 at y = −PLAYFIELD."""
         texture = _meadow(tuple(int(c) for c in self.bg_color), tuple(int(c) for c in self.grass_color)).copy()
-        for polygon, color in self.road_poly:
-            _fill(texture, polygon, color)
+        corners = _fixed([polygon for polygon, _ in self.road_poly])
+        for polygon, (_, color) in zip(corners, self.road_poly, strict=True):
+            cv2.fillConvexPoly(texture, polygon, [int(c) for c in color], cv2.LINE_AA, FRACTION)
         return texture
 
     def _repaint_touched(self) -> None:
@@ -125,18 +126,14 @@ class CarRacing(car_racing.CarRacing):
 
     # the camera
 
-    def _look(
-        self, camera: np.ndarray, corner: tuple[int, int], extent: tuple[int, int], oversample: int
-    ) -> np.ndarray:
-        """The world in the frame's pixels [corner, corner + extent), `oversample`² samples each."""
+    def _look(self, camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The world as the camera sees it, one sample for each pixel, u8 [size[1], size[0], 3]."""
         # plain numbers: on 2×3 matrices NumPy's calls would cost more than the warp
         (a, b, c), (d, e, f) = camera.tolist()
-        texture, texels = self._level(oversample * max(self.scale) * math.hypot(a, b))
+        texture, texels = self._level(max(self.scale) * math.hypot(a, b))
         unit = texels / (a * e - b * d)
-        x_step, y_step = 1 / (oversample * self.scale[0]), 1 / (oversample * self.scale[1])
-        # the first sample's centre on the screen, as seen from the world's origin
-        x = corner[0] / self.scale[0] + x_step / 2 - c
-        y = corner[1] / self.scale[1] + y_step / 2 - f
+        x_step, y_step = 1 / self.scale[0], 1 / self.scale[1]
+        x, y = x_step / 2 - c, y_step / 2 - f  # the first sample on the screen, as seen from the world's origin
         centre = PLAYFIELD * texels - 0.5
         matrix = np.array(
             [
@@ -144,26 +141,28 @@ class CarRacing(car_racing.CarRacing):
                 [-d * unit * x_step, a * unit * y_step, (a * y - d * x) * unit + centre],
             ]
         )
-        size = (extent[0] * oversample, extent[1] * oversample)
         return cv2.warpAffine(
             texture, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT
         )
 
     def _draw_car(self, frame: np.ndarray, camera: np.ndarray, zoom: float) -> None:
-        """Look closer at the pixels around the car, draw it there, and average."""
+        """Enlarge the pixels around the car, draw it there, and average: pixels beside the car stay what they were."""
         centre = (WINDOW_W / 2 * self.scale[0], (WINDOW_H - WINDOW_H / 4) * self.scale[1])
-        reach = [CAR_REACH * zoom * scale + 1 for scale in self.scale]
-        left, top = (max(0, math.floor(c - r)) for c, r in zip(centre, reach, strict=True))
-        right = min(self.size, math.ceil(centre[0] + reach[0]))
-        bottom = min(self.rows, math.ceil(centre[1] + reach[1]))
-        patch = self._look(camera, (left, top), (right - left, bottom - top), CAR_OVERSAMPLE)
-        to_patch = camera * [[self.scale[0]], [self.scale[1]]]
-        to_patch[:, 2] -= left, top
-        to_patch *= CAR_OVERSAMPLE
-        to_patch[:, 2] -= 0.5
-        self.car_shapes.draw(patch, to_patch)
+        reach_x, reach_y = CAR_REACH * zoom * self.scale[0] + 1, CAR_REACH * zoom * self.scale[1] + 1
+        left, top = max(0, math.floor(centre[0] - reach_x)), max(0, math.floor(centre[1] - reach_y))
+        right, bottom = min(self.size, math.ceil(centre[0] + reach_x)), min(self.rows, math.ceil(centre[1] + reach_y))
         target = frame[top:bottom, left:right]
-        target[:] = cv2.resize(patch, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+        size = (right - left, bottom - top)
+        patch = cv2.resize(
+            target, (size[0] * CAR_OVERSAMPLE, size[1] * CAR_OVERSAMPLE), interpolation=cv2.INTER_NEAREST
+        )
+        (a, b, c), (d, e, f) = camera.tolist()
+        x, y = (scale * CAR_OVERSAMPLE for scale in self.scale)
+        self.car_shapes.draw(
+            patch,
+            (a * x, b * x, c * x - left * CAR_OVERSAMPLE - 0.5, d * y, e * y, f * y - top * CAR_OVERSAMPLE - 0.5),
+        )
+        target[:] = cv2.resize(patch, size, interpolation=cv2.INTER_AREA)
 
     # the bar below
 
@@ -249,8 +248,9 @@ def _camera(x: float, y: float, hull_angle: float, zoom: float) -> np.ndarray:
 def _meadow(background: tuple[int, ...], grass: tuple[int, ...]) -> np.ndarray:
     """The playfield without a track."""
     side = math.ceil(2 * PLAYFIELD * TEXELS)
-    texture = np.empty((side, side, 3), np.uint8)
-    texture[:] = background
+    halved = side + -side % 16  # four coarser levels at exactly half the size, which OpenCV shrinks fast
+    texture = np.zeros((halved, halved, 3), np.uint8)
+    texture[:side, :side] = background
     square = PLAYFIELD / 20
     for x in range(-20, 20, 2):
         for y in range(-20, 20, 2):
@@ -259,60 +259,63 @@ def _meadow(background: tuple[int, ...], grass: tuple[int, ...]) -> np.ndarray:
     return texture
 
 
+def _fixed(polygons: Any, texels: float = TEXELS) -> np.ndarray:
+    """World coordinates [..., 2] as OpenCV's fixed-point texels."""
+    return np.rint(((np.array(polygons) + PLAYFIELD) * texels - 0.5) * 2**FRACTION).astype(np.int32)
+
+
 def _fill(texture: np.ndarray, polygon: Any, color: Any, texels: float = TEXELS) -> None:
     """Fill a polygon given in world coordinates."""
-    points = (np.array(polygon) + PLAYFIELD) * texels - 0.5
-    cv2.fillConvexPoly(texture, np.round(points * 16).astype(np.int32), [int(c) for c in color], cv2.LINE_AA, 4)
+    cv2.fillConvexPoly(texture, _fixed(polygon, texels), [int(c) for c in color], cv2.LINE_AA, FRACTION)
 
 
 class _CarShapes:
-    """The car's polygons in the coordinates of their bodies, ready to be moved all at once."""
+    """The car's polygons in the coordinates of their bodies, ready to be moved all at once.
+
+    Wheels first, then the white marks that turn with them, the hull on top, as the stock class draws them.
+    """
 
     def __init__(self, car: Any):
-        self.bodies = list(car.drawlist)
-        points, self.polygons = [], []  # (first point, one past the last, colour, the wheel whose mark it is)
-        for number, body in enumerate(self.bodies):
-            color = tuple(int(c * 255) for c in body.color)
-            shapes = [(fixture.shape.vertices, color, None) for fixture in body.fixtures]
-            if "phase" in body.__dict__:
-                shapes.append(([(0.0, 0.0)] * 4, car_dynamics.WHEEL_WHITE, body))
-            for vertices, own, wheel in shapes:
-                first = len(points)
-                points += [(number, x, y) for x, y in vertices]
-                self.polygons.append((first, len(points), own, wheel))
-        array = np.array(points)
-        self.owner, self.points = array[:, 0].astype(int), np.concatenate([array[:, 1:], np.ones((len(array), 1))], 1)
+        self.wheels, self.hull = list(car.wheels), car.hull
+        mark = [(0.0, 0.0)] * 4
+        shapes = [[wheel.fixtures[0].shape.vertices, mark] for wheel in self.wheels]
+        shapes.append([fixture.shape.vertices for fixture in self.hull.fixtures])
+        # bodies with fewer corners are padded: one product then moves all
+        most = max(sum(map(len, own)) for own in shapes)
+        self.points = np.ones((len(shapes), most, 3))
+        self.hull_parts, done = [], 0
+        for number, own in enumerate(shapes):
+            corners = [corner for polygon in own for corner in polygon]
+            self.points[number, : len(corners), :2] = corners
+        for polygon in shapes[-1]:
+            self.hull_parts.append(slice(done, done + len(polygon)))
+            done += len(polygon)
         width = car_dynamics.WHEEL_W * car_dynamics.SIZE
-        for first, _, _, wheel in self.polygons:
-            if wheel is not None:
-                self.points[first : first + 4, 0] = (-width, width, width, -width)
+        self.points[:-1, 4:8, 0] = (-width, width, width, -width)
+        self.wheel_color, self.hull_color = (tuple(int(c * 255) for c in b.color) for b in (self.wheels[0], self.hull))
 
-    def draw(self, picture: np.ndarray, to_picture: np.ndarray) -> None:
-        """Draw the car as it stands; to_picture [2, 3]: from the world to the picture's pixels."""
-        (a, b, c), (d, e, f) = to_picture.tolist()
-        matrices = []
-        for body in self.bodies:
+    def draw(self, picture: np.ndarray, to_picture: tuple[float, ...]) -> None:
+        """Draw the car as it stands; to_picture: row by row the [2, 3] matrix from the world to the picture."""
+        a, b, c, d, e, f = to_picture
+        rows = []
+        for body in (*self.wheels, self.hull):
             cos, sin = math.cos(body.angle), math.sin(body.angle)
             x, y = body.position
-            matrices.append(
-                (
-                    (a * cos + b * sin, b * cos - a * sin, a * x + b * y + c),
-                    (d * cos + e * sin, e * cos - d * sin, d * x + e * y + f),
-                )
-            )
-        hidden = set()
-        for first, _, _, wheel in self.polygons:
-            if wheel is not None:
-                ends = _mark_of(wheel.phase)
-                if ends is None:
-                    hidden.add(first)
-                else:
-                    self.points[first : first + 4, 1] = (ends[0], ends[0], ends[1], ends[1])
-        moved = np.einsum("nij,nj->ni", np.array(matrices)[self.owner], self.points)
-        fixed = np.round(moved * 16).astype(np.int32)
-        for first, last, color, _ in self.polygons:
-            if first not in hidden:
-                cv2.fillPoly(picture, [fixed[first:last]], color, shift=4)
+            rows += (a * cos + b * sin, b * cos - a * sin, a * x + b * y + c)
+            rows += (d * cos + e * sin, e * cos - d * sin, d * x + e * y + f)
+        seen = []
+        for number, wheel in enumerate(self.wheels):
+            ends = _mark_of(wheel.phase)
+            if ends is not None:
+                self.points[number, 4:8, 1] = (ends[0], ends[0], ends[1], ends[1])
+                seen.append(number)
+        moved = self.points @ np.array(rows).reshape(-1, 2, 3).transpose(0, 2, 1)
+        fixed: Any = np.rint(moved * 2**FRACTION).astype(np.int32)
+        cv2.fillPoly(picture, fixed[:4, :4], self.wheel_color, shift=FRACTION)
+        if seen:
+            cv2.fillPoly(picture, fixed[seen, 4:8], car_dynamics.WHEEL_WHITE, shift=FRACTION)
+        for part in self.hull_parts:
+            cv2.fillPoly(picture, [fixed[-1, part]], self.hull_color, shift=FRACTION)
 
 
 def _mark_of(phase: float) -> tuple[float, float] | None:
