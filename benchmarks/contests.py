@@ -151,10 +151,7 @@ def vision() -> Contest:
     ours, theirs = (VAE("paper") for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     theirs.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    steps = {}
-    for name, vae in (("ours", ours), ("theirs", theirs)):
-        optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4)
-        steps[name] = optimizer
+    steps = {"ours": ours.configure_optimizers(), "theirs": torch.optim.Adam(theirs.parameters(), lr=1e-4)}
 
     def our_step() -> int:
         steps["ours"].zero_grad()
@@ -242,7 +239,7 @@ class PlainMemory(nn.Module):
 
 def our_memory_step(replay: Replay) -> Callable[[], int]:
     memory = Memory(LATENT, 3, HIDDEN)
-    optimizer = torch.optim.Adam([p for p in memory.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = memory.configure_optimizers()
     generator = torch.Generator().manual_seed(0)
 
     def step() -> int:
@@ -384,7 +381,9 @@ def dream(hidden: int, peer_batch: int, target: float) -> Contest:
     contexts = latent_replay(20, 50).windows(256, 8, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     memory = Memory(LATENT, 3, hidden).network
-    ours = DreamWorld(memory, contexts, BOX, batch=512, horizon=1000)
+    with torch.no_grad():
+        memory.heads.bias[-1] = -7.0  # as trained ones have it: ends are rare
+    ours = DreamWorld(memory, contexts, BOX, batch=512, horizon=1000, compiles=True)
     policy = nn.Linear(LATENT + hidden, 3)
     cell, head = nn.LSTMCell(LATENT + 3, hidden), nn.Linear(hidden, 15 * LATENT + 2)
     state = ours.reset()

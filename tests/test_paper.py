@@ -50,17 +50,16 @@ def test_vision(settings, latent_dim, total):
 def test_memory_of_carracing(settings):
     network = Memory(32, 3, **settings["memory"]["model"]).network
     derived = lstm(32 + 3, 256) + linear(256, 3 * 5 * 32)
-    assert derived == trainable(network.lstm) + trainable(network.mixture_head) == 422_368
-    assert trainable(network) - derived == 2 * linear(256, 1) == 514, "our reward and termination heads on top"
+    assert derived == 422_368
+    assert trainable(network) - derived == 2 * linear(256, 1) == 514, "our reward and termination on top"
 
 
 def test_memory_of_takecover(settings):
     model = {**settings["memory"]["model"], "hidden_dim": 512, "restart_input": True}
     network = Memory(64, 1, **model).network
     derived = lstm(64 + 1 + 1, 512) + linear(512, 3 * 5 * 64 + 1)  # a head of 961: the end is among it
-    paper = trainable(network.lstm) + trainable(network.mixture_head) + trainable(network.terminated_head)
-    assert derived == paper == 1_678_785
-    assert trainable(network) - derived == linear(512, 1) == 513, "our reward head on top"
+    assert derived == 1_678_785
+    assert trainable(network) - derived == linear(512, 1) == 513, "our reward on top"
 
 
 def test_controller(settings):

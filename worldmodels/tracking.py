@@ -45,6 +45,7 @@ class Run:
     def __init__(self, stage: str, settings: dict[str, Any]):
         self.stage, self.settings, self.seed = stage, settings, settings["seed"]
         self.wandb: dict[str, Any] = settings["wandb"]
+        self.compiles = bool(settings.get("compile", False))  # torch.compile the loss
         self.has_loggers = False
         if self.wandb["mode"] not in ("offline", "online", "disabled"):
             raise UserError(f"unknown wandb.mode {self.wandb['mode']!r}; choose offline, online or disabled")

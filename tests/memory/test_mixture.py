@@ -77,3 +77,19 @@ def test_shapes_and_temperatures_that_make_no_sense():
         log_prob(mixture, torch.zeros(3, 4))
     with pytest.raises(ValueError, match="positive"):
         sample(mixture, 0.0)
+
+
+def test_gradient_against_torch():
+    mixture = random_mixture(6, 3, 5, dtype=torch.float64, seed=3)
+    # as M hands it over: the components apart in memory, and one log σ beyond the range that is clamped
+    mixture.log_std[0, 0, 0] = 12.0
+    parts = [part.transpose(-1, -2).contiguous().transpose(-1, -2).requires_grad_(True) for part in mixture]
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 3, dtype=torch.float64)
+    ours = torch.autograd.grad((log_prob(Mixture(*parts), x) * weight).sum(), [*parts, x])
+    std = parts[2].clamp(-10, 10).exp()
+    reference = MixtureSameFamily(Categorical(logits=parts[0]), Normal(parts[1], std))
+    theirs = torch.autograd.grad((reference.log_prob(x) * weight).sum(), [*parts, x])
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert ours[2][0, 0, 0] == 0, "clamped"

@@ -200,8 +200,8 @@ def test_dreams_end_at_the_horizon_and_begin_anew(memory, contexts):
 
 def test_ends_are_drawn_with_m_s_probability(memory, contexts):
     with torch.no_grad():
-        memory.terminated_head.weight.zero_()
-        memory.terminated_head.bias.fill_(-1.0)  # sigmoid(−1) = 0.2689
+        memory.heads.weight[-1] = 0
+        memory.heads.bias[-1] = -1.0  # sigmoid(−1) = 0.2689
     world = dream(memory, contexts, batch=500, horizon=50, terminates=True)
     world.reset()
     ended = torch.stack([world.step(torch.zeros(500, 2)).terminated for _ in range(40)])
@@ -213,8 +213,8 @@ def test_ends_are_drawn_with_m_s_probability(memory, contexts):
 
 def test_an_early_end_restarts_that_dream_only(memory, contexts):
     with torch.no_grad():
-        memory.terminated_head.weight.zero_()
-        memory.terminated_head.bias.fill_(-1.0)
+        memory.heads.weight[-1] = 0
+        memory.heads.bias[-1] = -1.0
     world = dream(memory, contexts, batch=64, horizon=100, terminates=True)
     world.reset()
     step = world.step(torch.zeros(64, 2))

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from ..errors import UserError
 from .action_repeat import ActionRepeat
+from .cart_pole import CartPoleVector
 from .workers import WorkerVectorEnv, default_workers
 
 # Box2D environments draw with SDL; without a display it must be told so before it starts.
@@ -101,6 +102,8 @@ def make_envs(
     timeout: seconds after which a silent worker counts as hung.
     Raises UserError for an unknown environment.
     """
+    if settings == EnvSettings("CartPole-v1", {}):
+        return CartPoleVector(num_envs)  # eight of them step faster than one process can be told to
     make_env(settings).close()  # fail here with one line rather than in a worker
     functions = [partial(make_env, settings)] * num_envs
     if asynchronous:

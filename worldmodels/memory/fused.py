@@ -16,10 +16,13 @@ class FusedMDNRNN:
     """A copy of an MDNRNN's weights, stacked: all gates from cat(z, a, h) in one product, all heads in another.
 
     It equals `MDNRNN.step`, `predict` and `mixture.sample` (a test says so) for steps that are not an episode's first.
-    The copy does not follow later training: make a new one.
+    The copy does not follow later training: make a new one. Random numbers are handed in, so that `advance` is a pure
+    function of tensors. compiles: torch.compile it; the first call then takes some ten seconds.
     """
 
-    def __init__(self, network: MDNRNN):
+    def __init__(self, network: MDNRNN, compiles: bool = False):
+        if compiles:
+            self.advance = torch.compile(self.advance, dynamic=False)
         self.latent_dim, self.hidden_dim, self.mixtures = network.latent_dim, network.hidden_dim, network.mixtures
         lstm, size = network.lstm, network.hidden_dim
         seen = network.latent_dim + network.action_dim  # without the restart flag, which is 0 within an episode
@@ -28,39 +31,39 @@ class FusedMDNRNN:
         # torch orders the gates i, f, g, o; with g last one sigmoid covers the other three
         order = torch.cat([torch.arange(2 * size), torch.arange(3 * size, 4 * size), torch.arange(2 * size, 3 * size)])
         order = order.to(weight.device)
-        self.gate_weight, self.gate_bias = weight[order].detach().T, bias[order].detach()
-        # mixture rows from (part, z, k) to (part, k, z): a component is then one contiguous row
-        rows = torch.arange(3 * self.mixtures * self.latent_dim, device=weight.device)
-        rows = rows.view(3, self.latent_dim, self.mixtures).transpose(1, 2).reshape(-1)
-        heads = (network.reward_head, network.terminated_head)
-        self.head_weight = torch.cat([network.mixture_head.weight[rows], *(h.weight for h in heads)]).detach().T
-        self.head_bias = torch.cat([network.mixture_head.bias[rows], *(h.bias for h in heads)]).detach()
+        self.gate_weight = torch.cat([weight, bias[:, None]], 1)[order].detach().T
+        self.head_weight, self.head_bias = network.heads.weight.detach().clone().T, network.heads.bias.detach().clone()
+
+    def advance(
+        self, z: Tensor, action: Tensor, state: MemoryState, uniform: Tensor, noise: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, MemoryState, Tensor, Tensor]:
+        """What follows z [B, Z] and action [B, A]: the next z and state, reward [B] and the end's probability [B].
+
+        uniform in [0, 1) and noise ~ N(0, 1), both [B, Z]: see `draw`.
+        """
+        state, heads = self.step(z, action, state)
+        return self.draw(heads, uniform, noise, temperature), state, heads[:, -2], torch.sigmoid(heads[:, -1])
 
     def step(self, z: Tensor, action: Tensor, state: MemoryState) -> tuple[MemoryState, Tensor]:
-        """z [B, Z], action [B, A] to the next state and the heads' outputs [B, 3·K·Z + 2] for `draw` and `outcome`."""
-        gates = torch.addmm(self.gate_bias, torch.cat([z, action, state.h], 1), self.gate_weight)
+        """The next state and the heads' outputs [B, 3·K·Z + 2]: mixture as (part, k, z), reward, logit of the end."""
+        gates = torch.cat([z, action, state.h, torch.ones_like(z[:, :1])], 1) @ self.gate_weight
         size = self.hidden_dim
         opened, candidate = gates[:, : 3 * size].sigmoid_(), gates[:, 3 * size :].tanh_()
         c = torch.addcmul(opened[:, size : 2 * size] * state.c, opened[:, :size], candidate)
         h = opened[:, 2 * size :] * torch.tanh(c)
         return MemoryState(h, c), torch.addmm(self.head_bias, h, self.head_weight)
 
-    def draw(self, heads: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    def draw(self, heads: Tensor, uniform: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """z [B, Z] from the mixture at temperature τ, as `mixture.sample` draws it.
 
         The component comes from inverting the distribution function: one uniform number for each z in place of
         Gumbel-max's K exponential ones, which took most of a step.
         """
         size = self.mixtures * self.latent_dim
-        logits, mean, log_std = (part.unflatten(1, (self.mixtures, -1)) for part in heads[:, : 3 * size].split(size, 1))
-        cumulative = torch.softmax(logits / temperature if temperature != 1 else logits, 1).cumsum_(1)
-        uniform = torch.empty_like(mean[:, :1]).uniform_(generator=generator)
-        component = (uniform > cumulative).sum(1, keepdim=True).clamp_(max=self.mixtures - 1)
-        chosen = mean.gather(1, component).squeeze(1)
-        std = log_std.gather(1, component).squeeze(1).clamp_(*LOG_STD_RANGE).exp_()
-        noise = torch.empty_like(chosen).normal_(generator=generator)
+        logits = heads[:, :size].unflatten(1, (self.mixtures, -1))
+        weights = torch.softmax(logits / temperature if temperature != 1 else logits, 1)
+        component = (uniform.unsqueeze(1) > weights[:, :-1].cumsum(1)).sum(1)
+        both = heads[:, size : 3 * size].unflatten(1, (2, self.mixtures, -1))
+        mean, log_std = both.gather(2, component[:, None, None].expand(-1, 2, -1, -1)).unbind(1)
+        chosen, std = mean.squeeze(1), log_std.squeeze(1).clamp(*LOG_STD_RANGE).exp_()
         return torch.addcmul(chosen, std, noise, value=math.sqrt(temperature))
-
-    def outcome(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted reward [B], and logit of the episode's end [B]."""
-        return heads[:, -2], heads[:, -1]

@@ -13,8 +13,8 @@ class MDNRNN(nn.Module):
     """One set of weights, two speeds: `forward` takes whole windows, `step` a single step.
 
     Ha & Schmidhuber 2018, arXiv 1803.10122, appendix A.2. torch's LSTM carries a second bias that is redundant; it is
-    fixed at zero, so that the trainable parameters of LSTM and mixture head are the paper's 422,368. The reward and
-    termination heads come on top (hidden_dim + 1 each).
+    fixed at zero, so that the trainable parameters of LSTM and mixture are the paper's 422,368. Reward and termination
+    come on top (hidden_dim + 1 each).
 
     restart_input: the LSTM also sees whether the episode has just begun (the paper's TakeCover model).
     """
@@ -27,13 +27,12 @@ class MDNRNN(nn.Module):
         self.mixtures, self.restart_input = mixtures, restart_input
         self.lstm = nn.LSTM(latent_dim + action_dim + int(restart_input), hidden_dim)
         nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
-        self.mixture_head = nn.Linear(hidden_dim, 3 * mixtures * latent_dim)
-        self.reward_head = nn.Linear(hidden_dim, 1)
-        self.terminated_head = nn.Linear(hidden_dim, 1)
+        # rows: the mixture as (part, k, z), so that what is summed over k lies apart; the reward; the end
+        self.heads = nn.Linear(hidden_dim, 3 * mixtures * latent_dim + 2)
 
     def initial_state(self, batch: int) -> MemoryState:
         """Zeros [B, H]: nothing seen yet."""
-        zeros = self.reward_head.weight.new_zeros(batch, self.hidden_dim)
+        zeros = self.heads.weight.new_zeros(batch, self.hidden_dim)
         return MemoryState(zeros, zeros)
 
     def forward(
@@ -52,10 +51,10 @@ class MDNRNN(nn.Module):
 
     def predict(self, h: Tensor) -> Prediction:
         """h [..., H] to what comes next [..., …]."""
-        parts = rearrange(self.mixture_head(h), "... (p z k) -> p ... z k", p=3, k=self.mixtures)
-        return Prediction(
-            Mixture(parts[0], parts[1], parts[2]), self.reward_head(h).squeeze(-1), self.terminated_head(h).squeeze(-1)
-        )
+        size = self.mixtures * self.latent_dim
+        *parts, reward, terminated = self.heads(h).split([size, size, size, 1, 1], -1)
+        mixture = Mixture(*(rearrange(part, "... (k z) -> ... z k", k=self.mixtures) for part in parts))
+        return Prediction(mixture, reward.squeeze(-1), terminated.squeeze(-1))
 
     def _input(self, z: Tensor, action: Tensor, first: Tensor) -> Tensor:
         parts = [z, action, first.unsqueeze(-1).to(z.dtype)] if self.restart_input else [z, action]

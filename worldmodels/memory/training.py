@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import lightning
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checkpoints
+from ..module import Module
 from ..types import Posterior, Window
 from . import mixture
 from .mdnrnn import MDNRNN
 
 
-class Memory(lightning.LightningModule):
+class Memory(Module):
     """Loss = −log p(zₜ₊₁ | zₜ, aₜ, hₜ) per dimension + reward_weight · (r̂ − r)² + terminated_weight · cross-entropy.
 
     Each a mean over the valid steps. z is drawn anew from V's posterior at each batch, which keeps M from fitting one
@@ -40,8 +36,6 @@ class Memory(lightning.LightningModule):
         self.save_hyperparameters()
         self.learning_rate, self.reward_weight, self.terminated_weight = learning_rate, reward_weight, terminated_weight
         self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
-        self.facts: dict[str, Any] = {}
-        self.optimizer_state: dict[str, Any] | None = None
 
     def loss(self, window: Window) -> dict[str, Tensor]:
         """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, `terminated` in nats."""
@@ -61,26 +55,3 @@ class Memory(lightning.LightningModule):
         }
         total = parts["nll"] + self.reward_weight * parts["reward_error"] + self.terminated_weight * parts["terminated"]
         return {"loss": total, **parts}
-
-    def training_step(self, window: Window, _: int) -> Tensor:
-        losses = self.loss(window)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=window.reward.shape[1])
-        return losses["loss"]
-
-    def validation_step(self, window: Window, _: int) -> None:
-        losses = self.loss(window)
-        self.log_dict(
-            {f"validation/{name}": value for name, value in losses.items()}, batch_size=window.reward.shape[1]
-        )
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam((p for p in self.parameters() if p.requires_grad), lr=self.learning_rate)
-        return checkpoints.restored(optimizer, self.optimizer_state)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)
-
-    @classmethod
-    def load(cls, path: str | Path) -> tuple[Memory, checkpoints.Checkpoint]:
-        """The trained M and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
-        return checkpoints.build(cls, checkpoints.read(path, cls.kind))

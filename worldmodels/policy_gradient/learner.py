@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import checkpoints
+from ..module import Module
 from ..types import Trajectory
 from ..worlds.protocol import World
 from .policies import Policy
 
 
-class PolicyGradient(lightning.LightningModule):
+class PolicyGradient(Module):
     """An algorithm is its difference: `estimate` (returns, advantages) and whether it plays whole episodes.
 
     The world is handed in and never asked what it is. Playing happens inside `training_step`: a data loader would
@@ -54,15 +54,13 @@ class PolicyGradient(lightning.LightningModule):
     def play(self) -> Trajectory:
         """T steps of the world, acting by π."""
         state = self.world.reset() if self.state is None or self.whole_episodes else self.state
-        rows = []
+        rows, next_states = [], []
         alive = torch.ones(self.world.batch, dtype=torch.bool, device=self.device)
-        for t in range(self.steps):
+        for _ in range(self.steps):
             action = self.policy.act(state, sample=True)
             step = self.world.step(action)
-            last = t == self.steps - 1
-            rows.append(
-                (state, action, step.reward, step.terminated, step.truncated, self._bootstrap(step, last), alive)
-            )
+            rows.append((state, action, step.reward, step.terminated, step.truncated, alive))
+            next_states.append(step.next_state)
             if self.whole_episodes:
                 alive = alive & ~(step.terminated | step.truncated)
                 if not alive.any():
@@ -70,18 +68,22 @@ class PolicyGradient(lightning.LightningModule):
             state = step.state
         self.state = state
         self.steps_played += len(rows) * self.world.batch
-        trajectory = Trajectory(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        state, action, reward, terminated, truncated, valid = (torch.stack(x) for x in zip(*rows, strict=True))
+        next_value = self._next_value(truncated, next_states)
+        trajectory = Trajectory(state, action, reward, terminated, truncated, next_value, valid)
         self.returns.add(trajectory)
         if self.whole_episodes:  # what the longest allowed rollout cut off is not the next episode's
             self.returns.running[:] = 0
         return trajectory
 
-    def _bootstrap(self, step: Any, last: bool) -> Tensor:
-        """V of the true next state where it is needed: at a truncation and at the rollout's end."""
-        needed = torch.ones_like(step.truncated) if last else step.truncated
-        if not last and not needed.any():
-            return torch.zeros_like(step.reward)
-        return torch.where(needed, self.policy.value(step.next_state), 0.0)
+    def _next_value(self, truncated: Tensor, next_states: list[Tensor]) -> Tensor:
+        """V of the true next state where it is needed, at truncations and at the rollout's end; else 0. f32 [T, B]."""
+        needed = truncated.clone()
+        needed[-1] = True
+        result = torch.zeros(needed.shape, device=needed.device)
+        for t in needed.any(1).nonzero().flatten().tolist():  # one look at the host for a rollout
+            result[t] = torch.where(needed[t], self.policy.value(next_states[t]), 0.0)
+        return result
 
     def loss(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """−E[log π(a|s) · A] + value_weight · E[(V − target)²] − entropy_weight · E[H(π)], over the valid steps."""
@@ -100,17 +102,17 @@ class PolicyGradient(lightning.LightningModule):
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         trajectory = self.play()
-        losses = self.loss(trajectory)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=1)
-        self.log("train/return", self.returns.mean(), batch_size=1)
-        if self.world.frames_per_step:
-            self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
-        else:
-            self.log("dream_step", float(self.steps_played), batch_size=1)
-        return losses["loss"]
+        loss = super().training_step(trajectory, _)
+        if self.logs_now:
+            self.log("train/return", self.returns.mean(), batch_size=1)
+            if self.world.frames_per_step:
+                self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
+            else:
+                self.log("dream_step", float(self.steps_played), batch_size=1)
+        return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.learning_rate, eps=1e-5)
+        optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.learning_rate, eps=1e-5, fused=True)
         return checkpoints.restored(optimizer, self.policy.optimizer_state)
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.distributions import Beta, Categorical, Normal
+from torch.distributions import Beta
 from torch.nn import functional
 
 from .. import checkpoints
@@ -20,6 +20,7 @@ from ..errors import UserError
 
 # Beta and tanh reach the bounds only in the limit; actions stay this far (of the half-width) inside.
 MARGIN = 1e-6
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class ActionDistribution(Protocol):
@@ -36,19 +37,21 @@ class CategoricalActions:
     """i64 [...] from logits [..., n]."""
 
     def __init__(self, logits: Tensor):
-        self.distribution = Categorical(logits=logits, validate_args=False)
+        self.logits = logits
 
     def sample(self) -> Tensor:
-        return self.distribution.sample()
+        """By Gumbel-max."""
+        return (self.logits - torch.empty_like(self.logits).exponential_().log_()).argmax(-1)
 
     def greedy(self) -> Tensor:
-        return self.distribution.logits.argmax(-1)
+        return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        return self.distribution.log_prob(action)
+        return functional.log_softmax(self.logits, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        return self.distribution.entropy()
+        log_probs = functional.log_softmax(self.logits, -1)
+        return -(log_probs.exp() * log_probs).sum(-1)
 
 
 class BetaActions:
@@ -83,26 +86,30 @@ class SquashedGaussianActions:
     """
 
     def __init__(self, mean: Tensor, log_std: Tensor, low: Tensor, high: Tensor):
-        self.distribution = Normal(mean, log_std.clamp(-5, 2).exp(), validate_args=False)
+        self.mean, self.log_std = mean, log_std.clamp(-5, 2)
         self.centre, self.half = (low + high) / 2, (high - low) / 2
 
     def sample(self) -> Tensor:
-        return self.centre + self.half * torch.tanh(self.distribution.sample())
+        return self.centre + self.half * torch.tanh(self._draw().detach())
 
     def greedy(self) -> Tensor:
-        return self.centre + self.half * torch.tanh(self.distribution.mean)
+        return self.centre + self.half * torch.tanh(self.mean)
 
     def log_prob(self, action: Tensor) -> Tensor:
         y = ((action - self.centre) / self.half).clamp(-1 + MARGIN, 1 - MARGIN)
         return self._density(torch.atanh(y))
 
     def entropy(self) -> Tensor:
-        return -self._density(self.distribution.rsample())
+        return -self._density(self._draw())
 
     def _density(self, u: Tensor) -> Tensor:
         # log(1 − tanh²u) = 2 (log 2 − u − softplus(−2u)), which does not overflow
-        squash = 2 * (np.log(2) - u - functional.softplus(-2 * u))
-        return (self.distribution.log_prob(u) - squash - self.half.log()).sum(-1)
+        squash = 2 * (math.log(2) - u - functional.softplus(-2 * u))
+        scaled = (u - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * scaled.square() - self.log_std - HALF_LOG_2PI - squash - self.half.log()).sum(-1)
+
+    def _draw(self) -> Tensor:
+        return torch.addcmul(self.mean, self.log_std.exp(), torch.randn_like(self.mean))
 
 
 class FrameBody(nn.Module):

@@ -66,12 +66,11 @@ def generalized_advantage(
     value: V(sₜ) [T, B]; next_value: V of the true next state where an episode was truncated or the rollout ends.
     """
     _check(reward, terminated, truncated, value, next_value)
-    ended = terminated | truncated
+    inside = torch.cat([torch.where(truncated[:-1], next_value[:-1], value[1:]), next_value[-1:]])
+    delta = reward + discount * torch.where(terminated, 0.0, inside) - value
+    decay = discount * gae_lambda * (~(terminated | truncated)).to(reward.dtype)
     result = torch.empty_like(reward)
     advantage = torch.zeros_like(reward[0])
     for t in reversed(range(len(reward))):
-        inside = next_value[t] if t == len(reward) - 1 else torch.where(truncated[t], next_value[t], value[t + 1])
-        delta = reward[t] + discount * torch.where(terminated[t], 0.0, inside) - value[t]
-        advantage = delta + discount * gae_lambda * torch.where(ended[t], 0.0, advantage)
-        result[t] = advantage
+        advantage = torch.addcmul(delta[t], decay[t], advantage, out=result[t])
     return result

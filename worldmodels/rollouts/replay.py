@@ -36,14 +36,20 @@ class Replay:
             raise ValueError(f"{len(lengths)} episodes of {sum(lengths)} steps do not fill {len(reward)} rows")
         self.device = reward.device
         self.latent = isinstance(observation, Posterior)
-        # one gather serves for both halves of a posterior, and one for all that is not observed
-        self.rows = torch.cat(observation, 1) if isinstance(observation, Posterior) else observation
         self.lengths = torch.tensor(lengths, device=self.device)
         self.first_row = torch.cumsum(self.lengths + 1, 0) - (self.lengths + 1)
-        first, valid = torch.zeros_like(reward), torch.ones_like(reward)
-        first[self.first_row] = 1
-        valid[self.first_row + self.lengths] = 0
-        self.steps = torch.cat([action, torch.stack([reward, terminated.float(), first, valid], 1)], 1)
+        first, valid = torch.zeros_like(terminated), torch.ones_like(terminated)
+        first[self.first_row] = True
+        valid[self.first_row + self.lengths] = False
+        self.ends = torch.stack([terminated, first, valid], 1)
+        self.steps = torch.cat([action, reward[:, None]], 1)
+        self.sizes = [action.shape[1], 1]
+        if isinstance(observation, Posterior):  # one gather then brings latents, actions and rewards
+            self.rows = torch.cat([*observation, self.steps], 1)
+            self.steps = self.rows[:, -sum(self.sizes) :]
+            self.sizes = [observation.mean.shape[1]] * 2 + self.sizes
+        else:
+            self.rows = observation
         self.starts: dict[int, tuple[Tensor, Tensor | None]] = {}  # by length: first rows, last rows of their episodes
 
     def __len__(self) -> int:
@@ -51,24 +57,23 @@ class Replay:
 
     @property
     def observation(self) -> Tensor | Posterior:
-        return Posterior(*self.rows.chunk(2, -1)) if self.latent else self.rows
+        return self._seen(self.rows)
 
     @property
     def action(self) -> Tensor:
-        return self.steps[:, :-4]
+        return self.steps[:, :-1]
 
     @property
     def reward(self) -> Tensor:
-        return self.steps[:, -4]
+        return self.steps[:, -1]
 
     @property
     def terminated(self) -> Tensor:
-        return self.steps[:, -3] > 0
+        return self.ends[:, 0]
 
     def at(self, rows: Tensor) -> Tensor | Posterior:
         """The observations of the given rows [N]."""
-        found = self.rows.index_select(0, rows)
-        return Posterior(*found.chunk(2, -1)) if self.latent else found
+        return self._seen(self.rows.index_select(0, rows))
 
     def frames(self, count: int, generator: torch.Generator) -> Tensor | Posterior:
         """`count` observations, uniformly over all rows, with replacement."""
@@ -86,11 +91,20 @@ class Replay:
         rows = starts[pick] + torch.arange(length + 1, device=self.device)[:, None]
         if ends is not None:
             rows = torch.minimum(rows, ends[pick])
-        found = self.rows.index_select(0, rows.flatten()).unflatten(0, (length + 1, batch))
-        steps = self.steps.index_select(0, rows[:-1].flatten()).unflatten(0, (length, batch))
-        reward, terminated, first, valid = steps[..., -4:].unbind(-1)
-        observation = Posterior(*found.chunk(2, -1)) if self.latent else found
-        return Window(observation, steps[..., :-4], reward, terminated > 0, first > 0, valid > 0)
+        everywhere = rows.view(-1)
+        acting = everywhere[: length * batch]
+        found = self.rows.index_select(0, everywhere).unflatten(0, (length + 1, batch))
+        if self.latent:
+            *posterior, action, reward = found.split(self.sizes, 2)
+            observation, action, reward = Posterior(*posterior), action[:-1], reward[:-1]
+        else:
+            observation = found
+            action, reward = self.steps.index_select(0, acting).unflatten(0, (length, batch)).split(self.sizes, 2)
+        ends = self.ends.index_select(0, acting).unflatten(0, (length, batch)).unbind(2)
+        return Window(observation, action, reward.squeeze(2), *ends)
+
+    def _seen(self, rows: Tensor) -> Tensor | Posterior:
+        return Posterior(*rows.split(self.sizes, 1)[:2]) if self.latent else rows
 
     def close(self) -> None:
         """Nothing to let go of; a streaming replay has a thread."""

@@ -184,7 +184,7 @@ def episode_bytes(sources: Sequence[Source], latents: Sequence[np.ndarray] | Non
     store, entry = sources[0]
     observation = store.read(entry).observation if latents is None else latents[0]
     # beside the action in each row: the reward, and whether an episode ends, begins and goes on there
-    row = observation[0].nbytes + 4 * (action_dim(store.environment["action"]) + 4)
+    row = observation[0].nbytes + 4 * (action_dim(store.environment["action"]) + 1) + 3
     return [row * (entry.length + 1) for _, entry in sources]
 
 

@@ -71,7 +71,7 @@ def train_controller(
         "see_cell": see_cell,
     }
     if world == "dream":
-        dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where)
+        dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where, run.compiles)
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from)
     envs = open_envs(environment, num_envs, asynchronous)
     with closing(envs):

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from ..errors import UserError
+from ..module import Module
 from ..tracking import Progress, Run
 
 # Lightning's greetings, and its advice for data loaders with workers, which are not used here
@@ -29,10 +30,12 @@ class ShowProgress(Callback):
         self.progress, self.metrics = progress, metrics
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-        known = trainer.callback_metrics
-        shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
+        shown = {}
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # see Module.logs_now
+            known = trainer.callback_metrics
+            shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
+            module.log("time/seconds", self.progress.seconds, batch_size=1)
         self.progress.advance(1, **shown)
-        module.log("time/seconds", self.progress.seconds, batch_size=1)
 
 
 def epochs_of(update_steps: int, validations: int) -> tuple[int, int]:
@@ -43,8 +46,19 @@ def epochs_of(update_steps: int, validations: int) -> tuple[int, int]:
     return max(1, update_steps // per_epoch), per_epoch
 
 
+def precision_of(name: str, device: torch.device) -> str:
+    """ "auto": bf16 on a GPU and on processors that multiply it, else fp32. Raises UserError for an unknown name."""
+    if name not in ("auto", "32-true", "bf16-mixed"):
+        raise UserError(f"unknown vision.precision {name!r}; choose auto, 32-true or bf16-mixed")
+    if name != "auto":
+        return name
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    pays = device.type == "cuda" or able.get("amx_bf16", False) or able.get("avx512_bf16", False)
+    return "bf16-mixed" if pays else "32-true"
+
+
 def fit(
-    module: lightning.LightningModule,
+    module: Module,
     data: Any,
     run: Run,
     epochs: int,
@@ -55,11 +69,12 @@ def fit(
     monitor: str | None = None,
     log_every: int = 10,
     clip_value: float | None = None,
+    precision: str = "32-true",
 ) -> tuple[Path, float]:
     """Train for `epochs`, `updates` steps in all; returns the checkpoint and the seconds it took.
 
     monitor: keep the checkpoint in which this is lowest as best.ckpt; without it, the last one counts.
-    clip_value: clip gradients elementwise.
+    clip_value: clip gradients elementwise. precision: as Lightning names it.
     """
     keep = ModelCheckpoint(
         run.folder,
@@ -70,6 +85,8 @@ def fit(
         save_on_exception=monitor is None,  # what an interruption leaves is the last, not the best
         enable_version_counter=False,
     )
+    if run.compiles:
+        module.loss = torch.compile(module.loss)
     started = time.perf_counter()
     with Progress(label, updates, "updates") as progress:
         trainer = lightning.Trainer(
@@ -78,6 +95,7 @@ def fit(
             max_epochs=epochs,
             logger=run.loggers(),
             callbacks=[keep, ShowProgress(progress, *metrics)],
+            precision=precision,  # pyright: ignore[reportArgumentType]
             log_every_n_steps=min(log_every, max(1, updates // epochs)),
             num_sanity_val_steps=0,
             enable_progress_bar=False,

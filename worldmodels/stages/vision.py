@@ -19,7 +19,7 @@ from ..rollouts.store import open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Run, StageResult, pick_device
 from ..vision.vae import VAE
-from .training import epochs_of, fit
+from .training import epochs_of, fit, precision_of
 
 
 def train_vae(
@@ -33,13 +33,16 @@ def train_vae(
     device: str = "auto",
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
+    precision: str = "auto",
 ) -> StageResult:
     """V with the lowest validation loss of `validations` looks, spread over `update_steps` batches.
 
     continue_from: a V whose weights and optimiser state to go on with; `model` may change all but its sizes.
     replay_budget: bytes of training frames to hold in memory, see `rollouts.streaming.open_replay`.
+    precision: see `precision_of`.
     """
     where = pick_device(device)
+    precision = precision_of(precision, where)
     epochs, per_epoch = epochs_of(update_steps, validations)
     opened = open_stores(stores)
     shape = opened[0].environment["observation_shape"]
@@ -72,7 +75,18 @@ def train_vae(
             seed,
             where,
         )
-        path, _ = fit(vae, data, run, epochs, epochs * per_epoch, where, "V", shown, monitor="validation/loss")
+        path, _ = fit(
+            vae,
+            data,
+            run,
+            epochs,
+            epochs * per_epoch,
+            where,
+            "V",
+            shown,
+            monitor="validation/loss",
+            precision=precision,
+        )
     best, _ = VAE.load(path)
     scores = validation_scores(best.to(where), held_out)
     picture = run.folder / "reconstructions.png"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-import lightning
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from .. import checkpoints
 from ..errors import UserError
+from ..module import Module
 from ..types import Posterior
 from .networks import NETWORKS
 
@@ -36,7 +32,7 @@ def as_input(frame: Tensor) -> Tensor:
     return rearrange(frame, "n h w c -> n c h w").float().div_(255)
 
 
-class VAE(lightning.LightningModule):
+class VAE(Module):
     """Loss = Σ squared error + kl_weight · max(KL, kl_tolerance · Z), averaged over the batch.
 
     Ha & Schmidhuber 2018 (arXiv 1803.10122, appendix A.1 and the authors' code): latent_dim 32, kl_tolerance 0.5.
@@ -65,8 +61,6 @@ class VAE(lightning.LightningModule):
         encoder, decoder = NETWORKS[network]
         self.encoder, self.decoder = encoder(latent_dim, width), decoder(latent_dim, width)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.facts: dict[str, Any] = {}
-        self.optimizer_state: dict[str, Any] | None = None
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Posterior]:
         posterior = self.encoder(frame)
@@ -83,22 +77,6 @@ class VAE(lightning.LightningModule):
         tolerated = kl.clamp(min=self.kl_tolerance * self.latent_dim).mean()
         return {"loss": error + self.kl_weight * tolerated, "reconstruction": error, "kl": kl.mean()}
 
-    def training_step(self, frame: Tensor, _: int) -> Tensor:
-        losses = self.loss(frame)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=len(frame))
-        return losses["loss"]
-
-    def validation_step(self, frame: Tensor, _: int) -> None:
-        losses = self.loss(frame)
-        self.log_dict({f"validation/{name}": value for name, value in losses.items()}, batch_size=len(frame))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        return checkpoints.restored(optimizer, self.optimizer_state)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)
-
     @torch.no_grad()
     def encode(self, frame: Tensor) -> Posterior:
         """u8 [N, 64, 64, 3] to Posterior [N, Z]."""
@@ -109,8 +87,3 @@ class VAE(lightning.LightningModule):
         """f32 [N, Z] to u8 [N, 64, 64, 3]."""
         image = self.decoder(z.to(self.device)).mul(255).round_().clamp_(0, 255)
         return rearrange(image, "n c h w -> n h w c").to(torch.uint8)
-
-    @classmethod
-    def load(cls, path: str | Path) -> tuple[VAE, checkpoints.Checkpoint]:
-        """The trained V and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
-        return checkpoints.build(cls, checkpoints.read(path, cls.kind))

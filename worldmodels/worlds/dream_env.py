@@ -25,6 +25,7 @@ def dream_from_checkpoint(
     see_cell: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    compiles: bool = False,
 ) -> DreamWorld:
     """The dream that M's checkpoint holds: its weights, and the real latents to start from."""
     module, checkpoint = Memory.load(memory)
@@ -33,7 +34,9 @@ def dream_from_checkpoint(
     if contexts.reward.shape[1] == 0:
         raise UserError(f"{checkpoint.path} holds no start for a dream; its episodes were shorter than memory.context")
     action_space = checkpoint.facts["environment"]["action"]
-    return DreamWorld(network, contexts, action_space, batch, horizon, temperature, see_cell, seed=seed)
+    return DreamWorld(
+        network, contexts, action_space, batch, horizon, temperature, see_cell, seed=seed, compiles=compiles
+    )
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):

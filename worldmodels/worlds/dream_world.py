@@ -23,7 +23,7 @@ class DreamWorld:
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
     memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
-    lets a dream go on to its horizon.
+    lets a dream go on to its horizon. compiles: see `memory.fused`.
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
@@ -39,17 +39,18 @@ class DreamWorld:
         see_cell: bool = False,
         terminates: bool = True,
         seed: int = 0,
+        compiles: bool = False,
     ):
         if horizon < 1 or batch < 1:
             raise UserError(f"a dream needs a horizon and a batch of at least 1, not {horizon} and {batch}")
         if temperature <= 0:
             raise UserError(f"the temperature must be positive, not {temperature}; 1 is M's own")
         self.memory, self.contexts, self.action_space = memory, contexts, action_space
-        self.fused = FusedMDNRNN(memory)
+        self.fused = FusedMDNRNN(memory, compiles)
         self.batch, self.horizon, self.temperature, self.see_cell = batch, horizon, temperature, see_cell
         self.terminates = terminates
         self.state_shape = (state_dim(memory, see_cell),)
-        self.device = memory.reward_head.weight.device
+        self.device = memory.heads.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
         self.starts: tuple[Tensor, MemoryState]
@@ -65,11 +66,12 @@ class DreamWorld:
     @torch.no_grad()
     def step(self, action: Tensor) -> Step:
         features = as_features(action, self.action_space)
-        self.memory_state, heads = self.fused.step(self.z, features, self.memory_state)
-        self.z = self.fused.draw(heads, self.temperature, self.generator)
-        reward, end_logit = self.fused.outcome(heads)
-        chance = torch.rand(self.batch, generator=self.generator, device=self.device)
-        terminated = (chance < end_logit.sigmoid()) & self.terminates
+        uniform = torch.rand(self.batch, self.memory.latent_dim + 1, generator=self.generator, device=self.device)
+        noise = torch.empty_like(self.z).normal_(generator=self.generator)
+        self.z, self.memory_state, reward, ends = self.fused.advance(
+            self.z, features, self.memory_state, uniform[:, 1:], noise, self.temperature
+        )
+        terminated = (uniform[:, 0] < ends) & self.terminates
         self.age = self.age + 1
         truncated = (self.age >= self.horizon) & ~terminated
         next_state = self._state()

@@ -31,7 +31,7 @@ class LatentTracker:
     ):
         self.encode, self.memory, self.action_space = encode, memory, action_space
         self.see_cell = see_cell
-        self.device = memory.reward_head.weight.device
+        self.device = memory.heads.weight.device
         self.z = torch.zeros(batch, memory.latent_dim, device=self.device)
         self.memory_state = memory.initial_state(batch)
         self.first = torch.ones(batch, dtype=torch.bool, device=self.device)

@@ -1,0 +1,62 @@
+"""What V, M and the learners share: one optimiser, checkpoints that say what they are, logging that costs little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import lightning
+import torch
+from torch import Tensor
+
+from . import checkpoints
+
+
+class Module(lightning.LightningModule):
+    """A part that is trained: it gives `loss`, a dictionary whose "loss" is stepped on and whose rest is logged.
+
+    kind: one of `checkpoints.MAKES`. facts: what it was made from, kept in its checkpoint. optimizer_state: with which
+    training goes on.
+    """
+
+    kind: str
+    learning_rate: float
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts: dict[str, Any] = {}
+        self.optimizer_state: dict[str, Any] | None = None
+
+    def loss(self, batch: Any) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        losses = self.loss(batch)
+        if self.logs_now:
+            self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=1)
+        return losses["loss"]
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.log_dict({f"validation/{name}": value for name, value in self.loss(batch).items()}, batch_size=1)
+
+    @property
+    def logs_now(self) -> bool:
+        """Whether Lightning writes this update to the loggers: what it would throw away is not handed to it."""
+        return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A replay draws on the device already."""
+        return batch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam in one kernel for all parameters, its moments where training goes on."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return checkpoints.restored(torch.optim.Adam(trained, lr=self.learning_rate, fused=True), self.optimizer_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[Self, checkpoints.Checkpoint]:
+        """The trained part and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
+        return checkpoints.build(cls, checkpoints.read(path, cls.kind))
