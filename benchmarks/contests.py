@@ -142,21 +142,45 @@ def synthetic_frames(count: int) -> np.ndarray:
     return coarse.repeat(8, 1).repeat(8, 2)
 
 
+def plain_autoencoder() -> tuple[nn.Sequential, nn.Sequential]:
+    """The paper's network of torch's own layers; the encoder's last 64 outputs are mean and log_std."""
+    encoder, decoder = [], [nn.Linear(32, 1024), nn.Unflatten(1, (1024, 1, 1))]
+    for before, after in ((3, 32), (32, 64), (64, 128), (128, 256)):
+        encoder += [nn.Conv2d(before, after, 4, stride=2), nn.ReLU()]
+    for before, after, kernel in ((1024, 128, 5), (128, 64, 5), (64, 32, 6)):
+        decoder += [nn.ConvTranspose2d(before, after, kernel, stride=2), nn.ReLU()]
+    decoder += [nn.ConvTranspose2d(32, 3, 6, stride=2), nn.Sigmoid()]
+    return nn.Sequential(*encoder, nn.Flatten(), nn.Linear(1024, 64)), nn.Sequential(*decoder)
+
+
+def load_ours(vae: VAE, encoder: nn.Sequential, decoder: nn.Sequential) -> None:
+    """Our weights into the plain networks."""
+    state = vae.encoder.state_dict()
+    for name in ("weight", "bias"):
+        state[f"9.{name}"] = torch.cat([state.pop(f"mean.{name}"), state.pop(f"log_std.{name}")])
+    encoder.load_state_dict({name.removeprefix("body."): value for name, value in state.items()})
+    decoder.load_state_dict({name.removeprefix("body."): value for name, value in vae.decoder.state_dict().items()})
+
+
 def vision() -> Contest:
     frames = synthetic_frames(2000)
     flat = torch.from_numpy(frames)
     nothing = torch.zeros(len(frames))
     replay = Replay(flat, nothing[:, None], nothing, nothing.bool(), [len(frames) - 1])
     generator = torch.Generator().manual_seed(0)
-    ours, theirs = (VAE("paper") for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
-    theirs.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    steps = {"ours": ours.configure_optimizers(), "theirs": torch.optim.Adam(theirs.parameters(), lr=1e-4)}
+    ours, (encoder, decoder) = VAE("paper"), plain_autoencoder()
+    load_ours(ours, encoder, decoder)
+    loss = torch.compile(ours.loss)
+    our_optimizer = ours.configure_optimizers()
+    their_optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=ours.learning_rate)
+    last = {}
 
     def our_step() -> int:
-        steps["ours"].zero_grad()
-        ours.loss(replay.frames(100, generator))["loss"].backward()  # pyright: ignore[reportArgumentType]
-        steps["ours"].step()
+        our_optimizer.zero_grad()
+        losses = loss(replay.frames(100, generator))
+        losses["loss"].backward()
+        our_optimizer.step()
+        last["ours"] = losses["loss"]
         return 100
 
     loader = DataLoader(Frames(frames), batch_size=100, shuffle=True)
@@ -169,14 +193,27 @@ def vision() -> Contest:
         except StopIteration:
             batches = iter(loader)
             x = next(batches)
-        mean, log_std = theirs.encoder(x)
+        mean, log_std = encoder(x).chunk(2, 1)
         z = mean + log_std.exp() * torch.randn_like(mean)
-        error = ((theirs.decoder(z) - x) ** 2).sum((1, 2, 3)).mean()
+        error = ((decoder(z) - x) ** 2).sum((1, 2, 3)).mean()
         kl = (0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std).sum(1).clamp(min=16).mean()
-        steps["theirs"].zero_grad()
+        their_optimizer.zero_grad()
         (error + kl).backward()
-        steps["theirs"].step()
+        their_optimizer.step()
+        last["theirs"] = error + kl
         return 100
+
+    def after_equal_steps() -> dict[str, list[float]]:
+        """Both go on from the same weights for 40 steps; the mean loss of the last 20."""
+        load_ours(ours, encoder, decoder)
+        for optimizer in (our_optimizer, their_optimizer):
+            optimizer.state.clear()
+        losses: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for side, step in (("ours", our_step), ("theirs", their_step)):
+            for _ in range(40):
+                step()
+                losses[side].append(float(last[side]))
+        return {side: [float(np.mean(values[-20:]))] for side, values in losses.items()}
 
     return Contest(
         "2",
@@ -187,18 +224,20 @@ def vision() -> Contest:
         lambda: rate(their_step, 4.0),
         2.0,
         gemm(230e6, 1024, 1024, 1024),
+        quality=("loss after the same steps", after_equal_steps),
     )
 
 
 # 3, 5, 7: M and its windows
 
 
-def latent_replay(episodes: int = 100, steps: int = 500) -> Replay:
+def latent_replay(episodes: int = 100, steps: int = 500, device: torch.device | str = "cpu") -> Replay:
     rows = episodes * (steps + 1)
     generator = torch.Generator().manual_seed(0)
-    posterior = Posterior(torch.randn(rows, LATENT, generator=generator), torch.full((rows, LATENT), -2.0))
-    zeros = torch.zeros(rows)
-    return Replay(posterior, torch.randn(rows, 3, generator=generator), zeros, zeros.bool(), [steps] * episodes)
+    mean, action = torch.randn(rows, LATENT, generator=generator), torch.randn(rows, 3, generator=generator)
+    posterior = Posterior(mean.to(device), torch.full((rows, LATENT), -2.0, device=device))
+    zeros = torch.zeros(rows, device=device)
+    return Replay(posterior, action.to(device), zeros, zeros.bool(), [steps] * episodes)
 
 
 class Windows(Dataset):
@@ -383,7 +422,7 @@ def dream(hidden: int, peer_batch: int, target: float) -> Contest:
     memory = Memory(LATENT, 3, hidden).network
     with torch.no_grad():
         memory.heads.bias[-1] = -7.0  # as trained ones have it: ends are rare
-    ours = DreamWorld(memory, contexts, BOX, batch=512, horizon=1000, compiles=True)
+    ours = DreamWorld(memory, contexts, BOX, batch=512, horizon=1000)
     policy = nn.Linear(LATENT + hidden, 3)
     cell, head = nn.LSTMCell(LATENT + 3, hidden), nn.Linear(hidden, 15 * LATENT + 2)
     state = ours.reset()
@@ -433,12 +472,12 @@ def a2c(env: str, target: float) -> Contest:
     envs = make_envs(settings, places, asynchronous=pixels)
     seeds = iter(range(10**9))
     world = GymWorld(envs, Observed(envs.single_observation_space), lambda: next(seeds))
-    learner = A2C(
-        Policy(world.state_shape, world.action_space, distribution="gaussian"), world, steps=5, gae_lambda=1.0
-    )
-    optimizer = learner.configure_optimizers()
 
-    def ours() -> int:
+    def learner_on(world: GymWorld) -> A2C:
+        policy = Policy(world.state_shape, world.action_space, distribution="gaussian")
+        return A2C(policy, world, steps=5, gae_lambda=1.0)
+
+    def update(learner: A2C, optimizer: torch.optim.Optimizer) -> int:
         trajectory = learner.play()
         optimizer.zero_grad()
         learner.loss(trajectory)["loss"].backward()
@@ -446,28 +485,64 @@ def a2c(env: str, target: float) -> Contest:
         optimizer.step()
         return 5 * places
 
+    learner = learner_on(world)
+    optimizer = learner.configure_optimizers()
+
     if pixels:
         vector = make_vec_env(lambda: make_env(STOCK), places, vec_env_cls=SubprocVecEnv)  # pyright: ignore
     else:
         vector = make_vec_env(env, places, vec_env_cls=DummyVecEnv)
-    agent = TheirA2C("CnnPolicy" if pixels else "MlpPolicy", vector, device="cpu", learning_rate=7e-4)
+    # the optimiser and its rate are ours
+    options: dict[str, Any] = {"device": "cpu", "learning_rate": 7e-4, "use_rms_prop": False}
+    agent = TheirA2C("CnnPolicy" if pixels else "MlpPolicy", vector, **options)
 
     def theirs() -> int:
         count = 5 * places * (4 if pixels else 40)
         agent.learn(count, reset_num_timesteps=False)
         return count
 
+    def after_equal_steps() -> dict[str, list[float]]:
+        """Mean greedy return over 100 episodes after 100,000 steps, for three seeds."""
+        scores: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for seed in range(3):
+            torch.manual_seed(seed)
+            fresh = learner_on(world)
+            optimizer = fresh.configure_optimizers()
+            for _ in range(100_000 // (5 * places)):
+                update(fresh, optimizer)
+            scores["ours"].append(
+                mean_return(settings, lambda seen, by=fresh: by.policy.act(torch.from_numpy(seen)).numpy())
+            )
+            agent = TheirA2C("MlpPolicy", vector, seed=seed, **options).learn(100_000)
+            scores["theirs"].append(
+                mean_return(settings, lambda seen, by=agent: by.predict(seen, deterministic=True)[0])
+            )
+        return scores
+
     return Contest(
         "6",
         f"A2C on {env}, {places} environments, 5 steps",
         "steps",
         "stable-baselines3",
-        lambda: rate(ours, 3.0),
+        lambda: rate(lambda: update(learner, optimizer), 3.0),
         lambda: rate(theirs, 3.0),
         target,
         None,
         lambda: (envs.close(), vector.close())[0],
+        None if pixels else ("return after the same steps", after_equal_steps),
     )
+
+
+def mean_return(settings: EnvSettings, act: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Over the first episode of each of 100 environments, seeds that no training has seen."""
+    envs = make_envs(settings, 100, asynchronous=False)
+    seen, _ = envs.reset(seed=10**6)
+    total, playing = np.zeros(100), np.ones(100, np.bool_)
+    while playing.any():
+        seen, reward, terminated, truncated, _ = envs.step(act(seen))
+        total += reward * playing
+        playing &= ~(terminated | truncated)
+    return float(total.mean())
 
 
 CONTESTS: dict[str, Callable[[], Contest]] = {

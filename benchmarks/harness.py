@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +29,8 @@ class Contest(NamedTuple):
     target: float  # the least ratio of medians
     limit: Callable[[], tuple[str, float]] | None = None  # what bounds ours, and its rate
     close: Callable[[], None] = lambda: None
+    # what must not be bought with speed: its name, and figures of both sides, seed by seed
+    quality: tuple[str, Callable[[], dict[str, list[float]]]] | None = None
 
 
 def rate(work: Callable[[], int], seconds: float = 1.5) -> float:
@@ -46,6 +49,7 @@ def compete(contest: Contest) -> dict:
         ours.append(contest.ours())
         theirs.append(contest.theirs())
     limit = contest.limit() if contest.limit else None
+    quality = {contest.quality[0]: contest.quality[1]()} if contest.quality else None
     contest.close()
     return {
         "row": contest.row,
@@ -57,6 +61,7 @@ def compete(contest: Contest) -> dict:
         "ratio": statistics.median(ours) / statistics.median(theirs),
         "target": contest.target,
         "limit": limit,
+        "quality": quality,
     }
 
 
@@ -82,11 +87,14 @@ def processor() -> str:
     if cpuinfo.exists():
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(": ", 1)[1] if lines else model
-    return f"{model}, {default_workers()} cores"
+    gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {default_workers()} cores{gpu}"
 
 
 def show(results: list[dict]) -> None:
-    table = Table("#", "work", "ours (min–max)", "peer (min–max)", "ratio", "target", "limit, and our share of it")
+    table = Table(
+        "#", "work", "ours (min–max)", "peer (min–max)", "ratio", "target", "limit, and our share of it; quality"
+    )
     for result in results:
         sides = [
             f"{statistics.median(side):,.0f} ({min(side):,.0f}–{max(side):,.0f}) {result['unit']}/s"
@@ -97,6 +105,9 @@ def show(results: list[dict]) -> None:
         if result["limit"]:
             name, bound = result["limit"]
             limit = f"{name} {bound:,.0f}: {statistics.median(result['ours']) / bound:.0%}"
+        for name, sides_of in (result["quality"] or {}).items():
+            ours, theirs = (statistics.mean(sides_of[side]) for side in ("ours", "theirs"))
+            limit += f"{'; ' if limit else ''}{name}: {ours:.4g}, peer {theirs:.4g}"
         ratio, target = f"{result['ratio']:.2f}", f"≥ {result['target']:g}{missed}"
         table.add_row(result["row"], result["work"], sides[0], f"{result['peer']}: {sides[1]}", ratio, target, limit)
     console = Console()

@@ -13,7 +13,7 @@ from . import checkpoints
 
 
 class Module(lightning.LightningModule):
-    """A part that is trained: it gives `loss`, a dictionary whose "loss" is stepped on and whose rest is logged.
+    """A part that is trained.
 
     kind: one of `checkpoints.MAKES`. facts: what it was made from, kept in its checkpoint. optimizer_state: with which
     training goes on.
@@ -28,21 +28,17 @@ class Module(lightning.LightningModule):
         self.optimizer_state: dict[str, Any] | None = None
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
+        """The "loss" to step on, and its parts, which are logged too."""
         raise NotImplementedError
-
-    def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = self.loss(batch)
-        if self.logs_now:
-            self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=1)
-        return losses["loss"]
-
-    def validation_step(self, batch: Any, _: int) -> None:
-        self.log_dict({f"validation/{name}": value for name, value in self.loss(batch).items()}, batch_size=1)
 
     @property
     def logs_now(self) -> bool:
-        """Whether Lightning writes this update to the loggers: what it would throw away is not handed to it."""
-        return (self.trainer.global_step + 1) % max(1, self.trainer.log_every_n_steps) == 0  # pyright: ignore[reportAttributeAccessIssue]
+        """Whether Lightning writes this update to the loggers: what it would throw away need not be handed to it."""
+        trainer: Any = self.trainer
+        return (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0
+
+    def log_losses(self, phase: str, losses: dict[str, Tensor]) -> None:
+        self.log_dict({f"{phase}/{name}": value for name, value in losses.items()}, batch_size=1)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """A replay draws on the device already."""
@@ -60,3 +56,16 @@ class Module(lightning.LightningModule):
     def load(cls, path: str | Path) -> tuple[Self, checkpoints.Checkpoint]:
         """The trained part and what its checkpoint says. Raises UserError, see `checkpoints.read`."""
         return checkpoints.build(cls, checkpoints.read(path, cls.kind))
+
+
+class Supervised(Module):
+    """A part that fits data."""
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        losses = self.loss(batch)
+        if self.logs_now:
+            self.log_losses("train", losses)
+        return losses["loss"]
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.log_losses("validation", self.loss(batch))

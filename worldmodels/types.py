@@ -77,6 +77,17 @@ class Step(NamedTuple):
     truncated: Tensor  # bool [B]
 
 
+class Rollout(NamedTuple):
+    """T steps of B parallel episodes, one behind another: the fields of Step, with the states acted from."""
+
+    state: Tensor  # [T, B, ...]
+    action: Tensor  # f32 [T, B, A] or i64 [T, B]
+    next_state: Tensor  # [T, B, ...]
+    reward: Tensor  # f32 [T, B]
+    terminated: Tensor  # bool [T, B]
+    truncated: Tensor  # bool [T, B]
+
+
 class Trajectory(NamedTuple):
     """T steps of B parallel episodes as the learner reads them."""
 

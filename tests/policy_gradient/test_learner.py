@@ -3,6 +3,7 @@ import torch
 
 from worldmodels.errors import UserError
 from worldmodels.policy_gradient.a2c import A2C
+from worldmodels.policy_gradient.estimators import Estimator
 from worldmodels.policy_gradient.policies import Policy
 from worldmodels.policy_gradient.reinforce import Reinforce
 from worldmodels.types import Step, Trajectory
@@ -113,11 +114,11 @@ def test_reinforce_ignores_what_follows_an_episode():
     losses = learner.loss(trajectory)
     log_prob = learner.policy(state)[0].log_prob(trajectory.action)[0, 0]
     assert losses["policy_loss"].item() == pytest.approx(-(log_prob * (7 + 6 + 4 + 5) / 4).item(), rel=1e-6)
-    learner.estimator = "total"
+    learner.estimator = Estimator("total", "none", 1.0)
     assert learner.loss(trajectory)["policy_loss"].item() == pytest.approx(
         -(log_prob * (7 * 3 + 5) / 4).item(), rel=1e-6
     )
-    learner.baseline = "mean"
+    learner.estimator = Estimator("total", "mean", 1.0)
     assert learner.loss(trajectory)["policy_loss"].item() == pytest.approx(0, abs=1e-6), "equal log π: the mean cancels"
 
 

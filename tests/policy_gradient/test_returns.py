@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from worldmodels.policy_gradient.returns import bootstrapped_return, generalized_advantage, total_return
+from worldmodels.policy_gradient.returns import (
+    bootstrapped_return,
+    generalized_advantage,
+    n_step_return,
+    total_return,
+)
 
 T, B = 12, 30
 
@@ -102,3 +107,21 @@ def test_lambda_one_is_the_bootstrapped_return_less_the_value(rollout):
 def test_shapes_are_checked_at_the_door():
     with pytest.raises(ValueError, match=r"\[T, B\]"):
         total_return(torch.zeros(3), torch.zeros(3).bool(), torch.zeros(3).bool(), torch.zeros(3), 1.0)
+
+
+@pytest.mark.parametrize("lookahead", [1, 2, 5, 30])
+def test_n_step_returns(rollout, lookahead):
+    reward, terminated, truncated, value, next_value = rollout
+    found = n_step_return(reward, terminated, truncated, value, next_value, 0.9, lookahead)
+    for t in range(T):
+        for b in range(B):
+            total, weight = 0.0, 1.0
+            for k in range(t, min(t + lookahead, T)):
+                total += weight * reward[k, b]
+                weight *= 0.9
+                if terminated[k, b]:
+                    weight = 0.0
+                if terminated[k, b] or truncated[k, b]:
+                    break
+            worth = next_value[k, b] if truncated[k, b] or k == T - 1 else value[k + 1, b]
+            assert found[t, b].item() == pytest.approx((total + weight * worth).item(), abs=1e-10)

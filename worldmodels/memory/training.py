@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..module import Module
+from ..module import Supervised
 from ..types import Posterior, Window
 from . import mixture
 from .mdnrnn import MDNRNN
 
 
-class Memory(Module):
+class Memory(Supervised):
     """Loss = −log p(zₜ₊₁ | zₜ, aₜ, hₜ) per dimension + reward_weight · (r̂ − r)² + terminated_weight · cross-entropy.
 
     Each a mean over the valid steps. z is drawn anew from V's posterior at each batch, which keeps M from fitting one

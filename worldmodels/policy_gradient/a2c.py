@@ -1,31 +1,32 @@
-"""Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, its synchronous form) with GAE(λ)."""
+"""Advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, its synchronous form)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from ..types import Trajectory
+from ..worlds.protocol import World
+from .estimators import Estimator
 from .learner import PolicyGradient
-from .returns import generalized_advantage
+from .policies import Policy
 
 
 class A2C(PolicyGradient):
-    """A = GAE(λ), the critic's target A + V; λ = 1 gives n-step returns."""
+    """A = GAE(λ), the critic's target A + V; λ = 1 sums up all that is left of the rollout, λ = 0 is TD(0).
 
-    def __init__(self, *args: Any, gae_lambda: float = 0.95, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.gae_lambda = gae_lambda
+    estimator: "gae", or "n_step" with its `lookahead`.
+    """
 
-    def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:
-        advantage = generalized_advantage(
-            trajectory.reward,
-            trajectory.terminated,
-            trajectory.truncated,
-            value,
-            trajectory.next_value,
-            self.discount,
-            self.gae_lambda,
+    def __init__(
+        self,
+        policy: Policy,
+        world: World,
+        steps: int,
+        discount: float = 0.99,
+        gae_lambda: float = 0.95,
+        estimator: str = "gae",
+        lookahead: int = 5,
+        **options: Any,
+    ):
+        super().__init__(
+            policy, world, steps, Estimator(estimator, "value", discount, gae_lambda, lookahead), **options
         )
-        return advantage, advantage + value

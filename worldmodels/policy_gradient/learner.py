@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad, vmap
 
 from .. import checkpoints
 from ..module import Module
-from ..types import Trajectory
+from ..types import Rollout, Trajectory
 from ..worlds.protocol import World
+from .estimators import Estimator
 from .policies import Policy
 
 
 class PolicyGradient(Module):
-    """An algorithm is its difference: `estimate` (returns, advantages) and whether it plays whole episodes.
+    """An algorithm is its difference: its estimator (returns, baseline) and whether it plays whole episodes.
 
     The world is handed in and never asked what it is. Playing happens inside `training_step`: a data loader would
     prefetch, and so play with the weights of one update ago.
@@ -31,7 +33,7 @@ class PolicyGradient(Module):
         policy: Policy,
         world: World,
         steps: int,
-        discount: float = 0.99,
+        estimator: Estimator,
         learning_rate: float = 7e-4,
         entropy_weight: float = 0.0,
         value_weight: float = 0.5,
@@ -39,44 +41,60 @@ class PolicyGradient(Module):
         normalize_advantage: bool = False,
     ):
         super().__init__()
-        self.policy, self.world, self.steps, self.discount = policy, world, steps, discount
+        self.policy, self.world, self.steps, self.estimator = policy, world, steps, estimator
         self.learning_rate, self.entropy_weight, self.value_weight = learning_rate, entropy_weight, value_weight
         self.max_gradient_norm, self.normalize_advantage = max_gradient_norm, normalize_advantage
+        if estimator.baseline != "value":  # nobody reads V
+            self.value_weight = 0.0
         self.state: Tensor | None = None
         self.steps_played = 0
         self.returns = EpisodeReturns(world.batch)
 
     def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of ∇log π [T, B], and targets of V [T, B], from V(sₜ) [T, B] without gradient."""
-        raise NotImplementedError
+        if self.estimator.baseline != "optimal":
+            return self.estimator(trajectory, value)
+        return self.estimator(trajectory, value, score_norms(self.policy, trajectory))
 
     @torch.no_grad()
     def play(self) -> Trajectory:
         """T steps of the world, acting by π."""
-        state = self.world.reset() if self.state is None or self.whole_episodes else self.state
-        rows, next_states = [], []
-        alive = torch.ones(self.world.batch, dtype=torch.bool, device=self.device)
-        for _ in range(self.steps):
-            action = self.policy.act(state, sample=True)
-            step = self.world.step(action)
-            rows.append((state, action, step.reward, step.terminated, step.truncated, alive))
-            next_states.append(step.next_state)
-            if self.whole_episodes:
-                alive = alive & ~(step.terminated | step.truncated)
-                if not alive.any():
-                    break
-            state = step.state
-        self.state = state
-        self.steps_played += len(rows) * self.world.batch
-        state, action, reward, terminated, truncated, valid = (torch.stack(x) for x in zip(*rows, strict=True))
-        next_value = self._next_value(truncated, next_states)
+        if self.state is None or self.whole_episodes:
+            self.state = self.world.reset()
+        if getattr(self.world, "records", False) and not self.whole_episodes:
+            rollout: Rollout = self.world.rollout(self._act, self.steps)  # pyright: ignore[reportAttributeAccessIssue]
+            valid = torch.ones_like(rollout.terminated)
+        else:
+            rollout, valid = self._play_step_by_step(self.state)
+        self.steps_played += valid.numel()
+        state, action, next_state, reward, terminated, truncated = rollout
+        next_value = self._next_value(truncated, next_state)
         trajectory = Trajectory(state, action, reward, terminated, truncated, next_value, valid)
         self.returns.add(trajectory)
         if self.whole_episodes:  # what the longest allowed rollout cut off is not the next episode's
             self.returns.running[:] = 0
         return trajectory
 
-    def _next_value(self, truncated: Tensor, next_states: list[Tensor]) -> Tensor:
+    def _play_step_by_step(self, state: Tensor) -> tuple[Rollout, Tensor]:
+        rows = []
+        alive = torch.ones(self.world.batch, dtype=torch.bool, device=self.device)
+        for _ in range(self.steps):
+            action = self._act(state)
+            step = self.world.step(action)
+            rows.append((state, action, step.next_state, step.reward, step.terminated, step.truncated, alive))
+            if self.whole_episodes:
+                alive = alive & ~(step.terminated | step.truncated)
+                if not alive.any():
+                    break
+            state = step.state
+        self.state = state
+        *columns, valid = (torch.stack(column) for column in zip(*rows, strict=True))
+        return Rollout(*columns), valid
+
+    def _act(self, state: Tensor) -> Tensor:
+        return self.policy.act(state, sample=True)
+
+    def _next_value(self, truncated: Tensor, next_states: Tensor) -> Tensor:
         """V of the true next state where it is needed, at truncations and at the rollout's end; else 0. f32 [T, B]."""
         needed = truncated.clone()
         needed[-1] = True
@@ -102,14 +120,15 @@ class PolicyGradient(Module):
 
     def training_step(self, batch: Any, _: int) -> Tensor:
         trajectory = self.play()
-        loss = super().training_step(trajectory, _)
+        losses = self.loss(trajectory)
         if self.logs_now:
+            self.log_losses("train", losses)
             self.log("train/return", self.returns.mean(), batch_size=1)
             if self.world.frames_per_step:
                 self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
             else:
                 self.log("dream_step", float(self.steps_played), batch_size=1)
-        return loss
+        return losses["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.learning_rate, eps=1e-5, fused=True)
@@ -120,6 +139,22 @@ class PolicyGradient(Module):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.stamp(checkpoint, self.policy.kind, self.policy.arguments, self.policy.facts)
+
+
+def score_norms(policy: Policy, trajectory: Trajectory) -> Tensor:
+    """‖Σₜ ∇log π(aₜ|sₜ)‖² of each of the B episodes over π's own parameters, the same at all T steps: f32 [T, B]."""
+    own: dict[str, Tensor] = {
+        name: value for name, value in policy.named_parameters() if not name.startswith("critic.")
+    }
+
+    def log_prob(parameters: dict[str, Tensor], state: Tensor, action: Tensor, valid: Tensor) -> Tensor:
+        actions, _ = functional_call(policy, parameters, (state,))
+        return (actions.log_prob(action) * valid).sum()
+
+    each = vmap(grad(log_prob), in_dims=(None, 1, 1, 1))
+    gradients = each(own, trajectory.state, trajectory.action, trajectory.valid)
+    norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients.values()]).sum(0)
+    return norms.detach().expand_as(trajectory.reward)
 
 
 class EpisodeReturns:

@@ -74,3 +74,28 @@ def generalized_advantage(
     for t in reversed(range(len(reward))):
         advantage = torch.addcmul(delta[t], decay[t], advantage, out=result[t])
     return result
+
+
+def n_step_return(
+    reward: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    discount: float,
+    lookahead: int,
+) -> Tensor:
+    """Gₜ = rₜ + γ rₜ₊₁ + … + γⁿ V(sₜ₊ₙ), n = `lookahead` or what the episode and the rollout leave of it.
+
+    Sutton & Barto 2018, eq. 7.1. value and next_value as in `generalized_advantage`.
+    """
+    _check(reward, terminated, truncated, value, next_value)
+    inside = torch.cat([torch.where(truncated[:-1], next_value[:-1], value[1:]), next_value[-1:]])
+    worth = torch.where(terminated, 0.0, inside)
+    goes_on = ~(terminated | truncated)
+    goes_on[-1] = False
+    result = reward + discount * worth
+    for _ in range(lookahead - 1):
+        following = torch.cat([result[1:], result[-1:]])
+        result = reward + discount * torch.where(goes_on, following, worth)
+    return result

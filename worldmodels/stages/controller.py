@@ -29,7 +29,7 @@ from .driving import Models
 from .settings import describe_environment, open_envs
 from .training import fit
 
-LEARNERS: dict[str, type[PolicyGradient]] = {"a2c": A2C, "reinforce": Reinforce}
+LEARNERS: dict[str, type[PolicyGradient]] = {"a2c": A2C, "reinforce": Reinforce, "reinforce_baseline": Reinforce}
 
 
 def train_controller(

@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..errors import UserError
-from ..module import Module
+from ..module import Supervised
 from ..types import Posterior
 from .networks import NETWORKS
 
@@ -32,7 +32,7 @@ def as_input(frame: Tensor) -> Tensor:
     return rearrange(frame, "n h w c -> n c h w").float().div_(255)
 
 
-class VAE(Module):
+class VAE(Supervised):
     """Loss = Σ squared error + kl_weight · max(KL, kl_tolerance · Z), averaged over the batch.
 
     Ha & Schmidhuber 2018 (arXiv 1803.10122, appendix A.1 and the authors' code): latent_dim 32, kl_tolerance 0.5.

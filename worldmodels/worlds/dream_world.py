@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +13,18 @@ from ..envs.spaces import as_features
 from ..errors import UserError
 from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
-from ..types import MemoryState, Posterior, Step, Window
+from ..types import MemoryState, Posterior, Rollout, Step, Window
 from .latent_world import join_state, state_dim
+from .recording import Recording
+
+
+class Dream(NamedTuple):
+    """B dreams at one moment."""
+
+    z: Tensor  # f32 [B, Z]
+    h: Tensor  # f32 [B, H]
+    c: Tensor  # f32 [B, H]
+    age: Tensor  # i64 [B], steps since it began
 
 
 class DreamWorld:
@@ -23,7 +35,8 @@ class DreamWorld:
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
     memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
-    lets a dream go on to its horizon. compiles: see `memory.fused`.
+    lets a dream go on to its horizon. compiles: see `memory.fused`; on a GPU, learners then
+    play whole rollouts as CUDA graphs (`records`).
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
@@ -53,47 +66,77 @@ class DreamWorld:
         self.device = memory.heads.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
-        self.starts: tuple[Tensor, MemoryState]
+        self.records = compiles and self.device.type == "cuda"
+        self.recordings: dict[tuple[Any, int], Recording] = {}
+        self.dream: Dream
+        self.starts: Dream
 
     @torch.no_grad()
     def reset(self) -> Tensor:
         self.steps = 0
         self._warm_up()
-        self.z, self.memory_state = self.starts
-        self.age = torch.zeros(self.batch, dtype=torch.long, device=self.device)
-        return self._state()
+        self.dream = self.starts
+        return self._state(self.dream)
 
     @torch.no_grad()
     def step(self, action: Tensor) -> Step:
-        features = as_features(action, self.action_space)
-        uniform = torch.rand(self.batch, self.memory.latent_dim + 1, generator=self.generator, device=self.device)
-        noise = torch.empty_like(self.z).normal_(generator=self.generator)
-        self.z, self.memory_state, reward, ends = self.fused.advance(
-            self.z, features, self.memory_state, uniform[:, 1:], noise, self.temperature
-        )
-        terminated = (uniform[:, 0] < ends) & self.terminates
-        self.age = self.age + 1
-        truncated = (self.age >= self.horizon) & ~terminated
-        next_state = self._state()
-        before = self.z
-        self._begin_ended(terminated | truncated)
-        state = next_state if self.z is before else self._state()
-        return Step(state, next_state, reward, terminated, truncated)
-
-    def _begin_ended(self, ended: Tensor) -> None:
-        """Give ended dreams a new start; whether there are any is only asked where asking costs nothing."""
         self.steps += 1
         if self.steps % self.horizon == 0:  # most dreams end here together: fresh starts for them
             self._warm_up()
-        if self.device.type == "cpu" and not ended.any():
-            return
-        z, (h, c) = self.starts
-        column = ended[:, None]
-        self.z = torch.where(column, z, self.z)
-        self.memory_state = MemoryState(
-            torch.where(column, h, self.memory_state.h), torch.where(column, c, self.memory_state.c)
+        self.dream, step = self._advance(self.dream, self.starts, action)
+        return step
+
+    @torch.no_grad()
+    def rollout(self, act: Callable[[Tensor], Tensor], steps: int) -> Rollout:
+        """`steps` steps by `act` (states to actions), recorded as one CUDA graph at the first call; see `records`.
+
+        Dreams that end within it begin at starts that were warmed up before it.
+        """
+        self._warm_up()
+        if (act, steps) not in self.recordings:
+            work = partial(self._stretch, act=act, steps=steps)
+            self.recordings[act, steps] = Recording(work, [*self.dream, *self.starts], self.generator)
+        held, results = self.recordings[act, steps]([*self.dream, *self.starts])
+        self.dream = Dream(*held[: len(Dream._fields)])
+        return Rollout(*results)
+
+    def _stretch(
+        self, tensors: Sequence[Tensor], act: Callable[[Tensor], Tensor], steps: int
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """What `rollout` records."""
+        size = len(Dream._fields)
+        dream, starts = Dream(*tensors[:size]), Dream(*tensors[size:])
+        rows = []
+        state = self._state(dream)
+        for _ in range(steps):
+            action = act(state)
+            dream, step = self._advance(dream, starts, action)
+            rows.append((state, action, step.next_state, step.reward, step.terminated, step.truncated))
+            state = step.state
+        return [*dream, *starts], [torch.stack(column) for column in zip(*rows, strict=True)]
+
+    def _advance(self, dream: Dream, starts: Dream, action: Tensor) -> tuple[Dream, Step]:
+        """One step; dreams that end begin anew at their `starts`."""
+        features = as_features(action, self.action_space)
+        uniform = torch.rand(self.batch, self.memory.latent_dim + 1, generator=self.generator, device=self.device)
+        noise = torch.empty_like(dream.z).normal_(generator=self.generator)
+        z, (h, c), reward, ends = self.fused.advance(
+            dream.z, features, MemoryState(dream.h, dream.c), uniform[:, 1:], noise, self.temperature
         )
-        self.age = torch.where(ended, 0, self.age)
+        terminated = (uniform[:, 0] < ends) & self.terminates
+        age = dream.age + 1
+        truncated = (age >= self.horizon) & ~terminated
+        following = Dream(z, h, c, age)
+        state = next_state = self._state(following)
+        ended = terminated | truncated
+        if self.device.type != "cpu" or ended.any():  # asking costs nothing on a CPU alone
+            parts = (
+                torch.where(ended.view(-1, *[1] * (new.ndim - 1)), new, old)
+                for new, old in zip(starts, following, strict=True)
+            )
+            following = Dream(*parts)
+            state = self._state(following)
+        return following, Step(state, next_state, reward, terminated, truncated)
 
     def _warm_up(self) -> None:
         """Draw B contexts and run M over them."""
@@ -102,11 +145,11 @@ class DreamWorld:
         posterior: Posterior = self.contexts.observation
         mean, log_std = posterior.mean[:, pick], posterior.log_std[:, pick]
         z = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=self.generator)
-        _, state = self.memory(z[:-1], self.contexts.action[:, pick], self.contexts.first[:, pick])
-        self.starts = (z[-1], state)
+        _, (h, c) = self.memory(z[:-1], self.contexts.action[:, pick], self.contexts.first[:, pick])
+        self.starts = Dream(z[-1], h, c, torch.zeros(self.batch, dtype=torch.long, device=self.device))
 
-    def _state(self) -> Tensor:
-        return join_state(self.z, self.memory_state, self.see_cell)
+    def _state(self, dream: Dream) -> Tensor:
+        return join_state(dream.z, MemoryState(dream.h, dream.c), self.see_cell)
 
 
 def contexts_as_plain(window: Window) -> dict[str, Tensor]:
