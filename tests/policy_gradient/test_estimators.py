@@ -118,10 +118,10 @@ def test_variance_falls_from_total_to_reward_to_go_to_value(lab):
     """And what is unbiased is within two standard errors of ∇J; 10⁶ episodes are in gradient_lab.py."""
     with Progress("laboratory", 1, "episodes", interval=1e9) as progress:
         table = measure(lab, TRIALS, [10], 100_000, 0, progress)
-    total, to_go, value = (table[name][0] for name in ("total return", "reward-to-go", "reward-to-go − V(s)"))
+    total, to_go, value = (table[name].points[0] for name in ("total return", "reward-to-go", "reward-to-go − V(s)"))
     assert total.variance_low > to_go.variance_high and to_go.variance_low > value.variance_high
     for trial in TRIALS:
-        point = table[trial.name][0]
+        point = table[trial.name].points[0]
         assert trial.unbiased == (point.bias < 2 * point.bias_error), trial.name
 
 

@@ -22,7 +22,7 @@ from ..tabular.mdp import TabularMDP, laboratory
 from ..tracking import Progress, Run, StageResult
 from ..types import Trajectory
 
-LEARNED = 4000  # estimates made where the baseline is learned from each batch
+LEARNED = 10_000  # estimates made where the baseline is learned from each batch
 
 
 class Trial(NamedTuple):
@@ -59,6 +59,15 @@ TRIALS = [
     Trial("GAE(0.9) with V", Estimator("gae", "value", 1.0, 0.9), True),
     Trial("GAE(0.9) with a wrong V", Estimator("gae", "value", 1.0, 0.9), False, "wrong"),
 ]
+
+
+class Findings(NamedTuple):
+    """What an estimator turned out to be."""
+
+    points: list[Point]  # one for each size of an estimate
+    used: list[int]  # episodes, ever more of them
+    distance: list[float]  # of the mean of all estimates from so many episodes, from ∇J
+    expected: list[float]  # what it would be, were there no bias: √(variance / estimates)
 
 
 class Laboratory:
@@ -151,7 +160,7 @@ class Laboratory:
 
 def measure(
     lab: Laboratory, trials: list[Trial], sizes: list[int], budget: int, seed: int, progress: Progress
-) -> dict[str, list[Point]]:
+) -> dict[str, Findings]:
     """By trial, a Point for each size: estimates are made until `budget` episodes are used, the same for all trials.
 
     A baseline that is learned from its batch makes each estimate a computation of its own: LEARNED of them must do.
@@ -177,17 +186,23 @@ def measure(
         progress.advance(at_once)
     exact = lab.gradient().flatten()
     return {
-        trial.name: [_point(size, torch.cat(found[trial.name, size]).flatten(1), exact) for size in sizes]
+        trial.name: _findings(sizes, [torch.cat(found[trial.name, size]).flatten(1) for size in sizes], exact)
         for trial in trials
     }
 
 
-def _point(size: int, estimates: Tensor, exact: Tensor) -> Point:
-    count = len(estimates)
-    away = (estimates - estimates.mean(0)).square().sum(1)
-    variance, spread = float(away.sum() / (count - 1)), float(1.96 * away.std() / count**0.5)
-    bias = float((estimates.mean(0) - exact).norm())
-    return Point(size, bias, (variance / count) ** 0.5, variance, variance - spread, variance + spread)
+def _findings(sizes: list[int], estimates: list[Tensor], exact: Tensor) -> Findings:
+    points = []
+    for size, found in zip(sizes, estimates, strict=True):
+        away = (found - found.mean(0)).square().sum(1)
+        variance, spread = float(away.sum() / (len(found) - 1)), float(1.96 * away.std() / len(found) ** 0.5)
+        bias = float((found.mean(0) - exact).norm())
+        points.append(Point(size, bias, (variance / len(found)) ** 0.5, variance, variance - spread, variance + spread))
+    counts = np.unique(np.geomspace(10, len(estimates[0]), 24).astype(int))
+    means = estimates[0].cumsum(0)[counts - 1] / torch.from_numpy(counts)[:, None]
+    expected = (points[0].variance / counts) ** 0.5
+    distance = (means - exact).norm(dim=1)
+    return Findings(points, (counts * sizes[0]).tolist(), distance.tolist(), expected.tolist())
 
 
 def gradient_lab(run: Run, budget: int, sizes: list[int], seed: int, device: str = "cpu") -> StageResult:
@@ -206,14 +221,17 @@ def gradient_lab(run: Run, budget: int, sizes: list[int], seed: int, device: str
     exact = float(lab.gradient().norm())
     print(f"∇J has length {exact:.3f}. Bias in standard errors of its measurement, variance at {sizes[0]} episodes:")
     for trial in TRIALS:
-        first = table[trial.name][0]
+        first = table[trial.name].points[0]
         claim = "unbiased" if trial.unbiased else "biased"
         print(
             f"{trial.name:34} {claim:9} bias {first.bias:.4f} = {first.bias / first.bias_error:5.1f} s.e.  "
             f"variance {first.variance:8.3f} ({first.variance_low:.3f} to {first.variance_high:.3f})"
         )
     path, picture = run.folder / "lab.json", run.folder / "lab.png"
-    content = {name: [point._asdict() for point in points] for name, points in table.items()}
+    content = {
+        name: {**found._asdict(), "points": [point._asdict() for point in found.points]}
+        for name, found in table.items()
+    }
     path.write_text(json.dumps({"gradient": exact, "trials": content}, indent=1) + "\n")
     draw(picture, table)
     return StageResult(
@@ -221,38 +239,32 @@ def gradient_lab(run: Run, budget: int, sizes: list[int], seed: int, device: str
         "episodes",
         f"{len(TRIALS)} estimators on {budget:,} episodes",
         {"table": path, "picture": picture},
-        {name: points[0].variance for name, points in table.items()},
+        {name: found.points[0].variance for name, found in table.items()},
     )
 
 
-def draw(path: Path, table: dict[str, list[Point]]) -> None:
-    """Bias and variance against the number of episodes, one line an estimator, both axes logarithmic."""
+def draw(path: Path, table: dict[str, Findings]) -> None:
+    """Left, how the mean estimate approaches ∇J; right, the variance of one; all axes logarithmic."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained")
+    unbiased = {trial.name for trial in TRIALS if trial.unbiased}
     colors = pyplot.get_cmap("tab20").colors  # pyright: ignore[reportAttributeAccessIssue]
-    for (name, points), color in zip(table.items(), colors, strict=False):
-        sizes = [point.episodes for point in points]
-        left.plot(sizes, [point.bias for point in points], color=color, marker="o", ms=3, label=name)
-        left.fill_between(
-            sizes,
-            [max(point.bias - 2 * point.bias_error, 1e-6) for point in points],
-            [point.bias + 2 * point.bias_error for point in points],
-            color=color,
-            alpha=0.1,
-        )
-        right.plot(sizes, [point.variance for point in points], color=color, marker="o", ms=3)
-        lows, highs = ([getattr(point, end) for point in points] for end in ("variance_low", "variance_high"))
-        right.fill_between(sizes, lows, highs, color=color, alpha=0.2)
-    left.set(
-        xscale="log", yscale="log", xlabel="episodes of an estimate", ylabel="distance of the mean estimate from ∇J"
-    )
+    for (name, found), color in zip(table.items(), colors, strict=False):
+        style = "-" if name in unbiased else "--"
+        left.plot(found.used, found.distance, style, color=color, label=name)
+        left.plot(found.used, found.expected, ":", color=color, lw=0.8, alpha=0.6)
+        sizes = [point.episodes for point in found.points]
+        right.plot(sizes, [point.variance for point in found.points], style, color=color, marker="o", ms=3)
+        lows, highs = ([getattr(point, end) for point in found.points] for end in ("variance_low", "variance_high"))
+        right.fill_between(sizes, lows, highs, color=color, alpha=0.25)
+    left.set(xscale="log", yscale="log", xlabel="episodes used in all", ylabel="distance of the mean from ∇J")
+    left.set_title("bias: dashed level off; dotted, chance alone")
     right.set(xscale="log", yscale="log", xlabel="episodes of an estimate", ylabel="variance (trace)")
-    left.set_title("bias; bands of two standard errors")
-    right.set_title("variance; 95 % bands")
+    right.set_title("variance, with 95 % bands")
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)

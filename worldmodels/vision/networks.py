@@ -125,14 +125,14 @@ class LeanEncoder(nn.Module):
 
     def __init__(self, latent_dim: int, width: float = 1.0):
         super().__init__()
-        a, b, c = (int(channel * width) for channel in CHANNELS[:3])
+        a, b, c = (int(channel * width) for channel in (32, 48, 96))
         self.body = nn.Sequential(
             nn.Conv2d(3, a, 4, stride=4),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(a, b, 4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(b, c, 4, stride=2, padding=1),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Flatten(),
         )
         self.mean = nn.Linear(16 * c, latent_dim)
@@ -148,21 +148,16 @@ class LeanDecoder(nn.Module):
 
     def __init__(self, latent_dim: int, width: float = 1.0):
         super().__init__()
-        a, b, c = (int(channel * width) for channel in CHANNELS[:3])
-        self.body = nn.Sequential(
-            nn.Linear(latent_dim, 16 * c),
-            nn.Unflatten(1, (c, 4, 4)),
-            nn.ReLU(),
-            nn.Conv2d(c, 4 * b, 3, padding=1),
-            nn.PixelShuffle(2),  # 4 → 8
-            nn.ReLU(),
-            nn.Conv2d(b, 4 * a, 3, padding=1),
-            nn.PixelShuffle(2),  # 8 → 16
-            nn.ReLU(),
-            nn.Conv2d(a, 3 * 16, 3, padding=1),
-            nn.PixelShuffle(4),  # 16 → 64
-            nn.Sigmoid(),
-        )
+        channels = [int(channel * width) for channel in (112, 56, 32, 16)]
+        layers: list[nn.Module] = [
+            nn.Linear(latent_dim, 16 * channels[0]),
+            nn.Unflatten(1, (channels[0], 4, 4)),
+            nn.GELU(),
+        ]
+        for before, after in itertools.pairwise(channels):  # 4 → 8 → 16 → 32
+            layers += [nn.Conv2d(before, 4 * after, 3, padding=1), nn.PixelShuffle(2), nn.GELU()]
+        layers += [nn.Conv2d(channels[-1], 12, 3, padding=1), nn.PixelShuffle(2), nn.Sigmoid()]  # 32 → 64
+        self.body = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.body(z)
