@@ -5,6 +5,8 @@ from worldmodels.errors import UserError
 from worldmodels.policy_gradient.a2c import A2C
 from worldmodels.policy_gradient.estimators import Estimator
 from worldmodels.policy_gradient.policies import Policy
+from worldmodels.policy_gradient.ppo import PPO
+from worldmodels.policy_gradient.q_actor_critic import QActorCritic
 from worldmodels.policy_gradient.reinforce import Reinforce
 from worldmodels.types import Step, Trajectory
 
@@ -40,7 +42,8 @@ class Corridor:
 
 def make(cls, world, **options):
     torch.manual_seed(0)
-    return cls(Policy([4], DISCRETE, hidden=[8], value_hidden=[8]), world, **{"steps": 7, **options})
+    policy = Policy([4], DISCRETE, hidden=[8], value_hidden=[8], action_values=cls.action_values)
+    return cls(policy, world, **{"steps": 7, **options})
 
 
 def test_a_rollout_is_aligned_and_bootstraps_from_true_last_states():
@@ -141,10 +144,105 @@ def test_normalised_advantages_have_mean_zero_and_deviation_one():
     assert losses["policy_loss"].item() == pytest.approx(-(log_prob * normal).mean().item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("target", ["max", "sarsa", "expected"])
+@pytest.mark.parametrize("masks", [True, False])
+def test_q_actor_critic_loss_by_hand(target, masks):
+    """Transition by transition; "max" without masks and γ = 1 is the form of the slides."""
+    discount = 0.8 if masks else 1.0
+    learner = make(QActorCritic, Corridor(terminates=True), target=target, masks=masks, discount=discount)
+    batch = learner.next_batch()
+    losses = learner.loss(batch)
+    actions, q = learner.policy(batch.state)
+    following, next_q = learner.policy(batch.next_state)
+    log_prob = actions.log_prob(batch.action)
+    policy_loss = value_loss = 0.0
+    for t in range(7):
+        for b in range(3):
+            if target == "max":
+                worth = next_q[t, b].max()
+            elif target == "sarsa":
+                worth = next_q[t, b, batch.next_action[t, b]]
+            else:
+                worth = (torch.softmax(following.logits[t, b], -1) * next_q[t, b]).sum()
+            if masks and batch.terminated[t, b]:
+                worth = 0.0
+            chosen = q[t, b, batch.action[t, b]]
+            policy_loss -= log_prob[t, b] * chosen.item() / 21
+            value_loss += (chosen - (batch.reward[t, b] + discount * worth)) ** 2 / 21
+    assert losses["policy_loss"].item() == pytest.approx(policy_loss.item(), abs=1e-6)
+    assert losses["value_loss"].item() == pytest.approx(value_loss.item(), abs=1e-6)
+    place = batch.state.argmax(-1)
+    assert torch.equal(batch.next_state.argmax(-1), (place + batch.action) % 4), "the true next state, ended or not"
+    for t in (0, 1, 2, 3, 5):
+        assert torch.equal(batch.next_action[t], batch.action[t + 1])
+
+
+def test_q_actor_critic_s_gradient_leaves_its_targets_alone():
+    learner = make(QActorCritic, Corridor(), baseline="value", value_weight=0.0, entropy_weight=0.0)
+    learner.loss(learner.next_batch())["loss"].backward()
+    assert all(p.grad is None or not p.grad.any() for p in learner.policy.critic.parameters())
+    learner = make(QActorCritic, Corridor(), value_weight=1.0)
+    batch = learner.next_batch()
+    losses = learner.loss(batch)
+    gradients = torch.autograd.grad(losses["value_loss"], list(learner.policy.critic.parameters()), retain_graph=True)
+    q = learner.policy(batch.state)[1].gather(-1, batch.action[..., None]).squeeze(-1)
+    with torch.no_grad():
+        probabilities = torch.softmax(learner.policy(batch.next_state)[0].logits, -1)
+        target = batch.reward + 0.99 * (probabilities * learner.policy(batch.next_state)[1]).sum(-1)
+    wanted = torch.autograd.grad((q - target).square().mean(), list(learner.policy.critic.parameters()))
+    for one, other in zip(gradients, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_ppo_s_first_step_is_a2c_s():
+    """On the weights that played, ρ = 1: the gradient is that of A2C on the same rollout."""
+    learner = make(PPO, Corridor(), epochs=1, minibatches=1)
+    trajectory = learner.play()
+    learner.play = lambda: trajectory
+    batch = learner.next_batch()
+    a2c = make(A2C, Corridor())
+    a2c.policy = learner.policy
+    parameters = list(learner.policy.parameters())
+    ours = torch.autograd.grad(learner.loss(batch)["loss"], parameters)
+    theirs = torch.autograd.grad(a2c.loss(trajectory)["loss"], parameters)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ratio, advantage, grows", [(1.0, 1, True), (1.3, 1, False), (1.3, -1, True), (0.7, 1, True), (0.7, -1, False)]
+)
+def test_ppo_clips_what_went_too_far(ratio, advantage, grows):
+    """ε = 0.2: no gradient once the ratio has left [0.8, 1.2] in the direction that the advantage asks for."""
+    learner = make(PPO, Corridor())
+    log_ratio = torch.tensor(ratio).log().requires_grad_(True)
+    found = learner.surrogate(log_ratio, torch.tensor(float(advantage)))
+    assert found.item() == pytest.approx(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage), abs=1e-6)
+    (slope,) = torch.autograd.grad(found, log_ratio)
+    assert (slope != 0) == grows
+
+
+def test_ppo_goes_over_each_step_once_an_epoch():
+    learner = make(PPO, Corridor(), epochs=3, minibatches=4)
+    batches = [learner.next_batch() for _ in range(12)]
+    assert not learner.waiting and learner.steps_played == 21
+    for epoch in range(3):
+        targets = torch.cat([batch.target for batch in batches[4 * epoch : 4 * epoch + 4]])
+        assert torch.equal(targets.sort().values, torch.cat([b.target for b in batches[:4]]).sort().values)
+    with pytest.raises(UserError, match="between 1 and the rollout's 21 steps"):
+        make(PPO, Corridor(), minibatches=22)
+
+
 @pytest.mark.parametrize(
     "cls, options",
     [
         (A2C, {"steps": 5}),
+        (A2C, {"steps": 5, "estimator": "n_step", "lookahead": 2}),
+        (PPO, {"steps": 5, "epochs": 2, "minibatches": 2}),
+        (QActorCritic, {"steps": 5, "discount": 0.5}),
+        (QActorCritic, {"steps": 5, "target": "sarsa", "baseline": "value"}),
+        (QActorCritic, {"steps": 5, "target": "max", "baseline": "value"}),
+        (Reinforce, {"baseline": "optimal", "estimator": "total"}),
         (Reinforce, {"baseline": "value"}),
         (Reinforce, {"baseline": "mean"}),
         (Reinforce, {"baseline": "mean", "estimator": "total"}),
@@ -155,10 +253,10 @@ def test_they_learn_to_go_right(cls, options):
     optimizer = learner.configure_optimizers()
     for _ in range(60):
         optimizer.zero_grad()
-        learner.loss(learner.play())["loss"].backward()
+        learner.loss(learner.next_batch())["loss"].backward()
         learner.configure_gradient_clipping(optimizer)
         optimizer.step()
-    assert learner.play().action.float().mean() > 0.9
+    assert learner.roll_out()[0].action.float().mean() > 0.9
 
 
 def test_unknown_estimators_are_named():

@@ -14,7 +14,7 @@ from ..module import Module
 from ..types import Rollout, Trajectory
 from ..worlds.protocol import World
 from .estimators import Estimator
-from .policies import Policy
+from .policies import ActionDistribution, Policy
 
 
 class PolicyGradient(Module):
@@ -27,6 +27,7 @@ class PolicyGradient(Module):
     """
 
     whole_episodes = False
+    action_values = False  # whether the critic gives Q(s, ·)
 
     def __init__(
         self,
@@ -39,10 +40,12 @@ class PolicyGradient(Module):
         value_weight: float = 0.5,
         max_gradient_norm: float = 0.5,
         normalize_advantage: bool = False,
+        critic_learning_rate: float | None = None,
     ):
         super().__init__()
         self.policy, self.world, self.steps, self.estimator = policy, world, steps, estimator
         self.learning_rate, self.entropy_weight, self.value_weight = learning_rate, entropy_weight, value_weight
+        self.critic_learning_rate = learning_rate if critic_learning_rate is None else critic_learning_rate
         self.max_gradient_norm, self.normalize_advantage = max_gradient_norm, normalize_advantage
         if estimator.baseline != "value":  # nobody reads V
             self.value_weight = 0.0
@@ -56,9 +59,20 @@ class PolicyGradient(Module):
             return self.estimator(trajectory, value)
         return self.estimator(trajectory, value, score_norms(self.policy, trajectory))
 
+    def next_batch(self) -> Any:
+        """What the next update learns from."""
+        return self.play()
+
     @torch.no_grad()
     def play(self) -> Trajectory:
-        """T steps of the world, acting by π."""
+        """T steps of the world, acting by π, with the values that bootstrapping needs."""
+        rollout, valid = self.roll_out()
+        state, action, next_state, reward, terminated, truncated = rollout
+        return Trajectory(state, action, reward, terminated, truncated, self._next_value(truncated, next_state), valid)
+
+    @torch.no_grad()
+    def roll_out(self) -> tuple[Rollout, Tensor]:
+        """T steps of the world, acting by π; and bool [T, B], False once an episode that is played once is over."""
         if self.state is None or self.whole_episodes:
             self.state = self.world.reset()
         if getattr(self.world, "records", False) and not self.whole_episodes:
@@ -67,13 +81,10 @@ class PolicyGradient(Module):
         else:
             rollout, valid = self._play_step_by_step(self.state)
         self.steps_played += valid.numel()
-        state, action, next_state, reward, terminated, truncated = rollout
-        next_value = self._next_value(truncated, next_state)
-        trajectory = Trajectory(state, action, reward, terminated, truncated, next_value, valid)
-        self.returns.add(trajectory)
+        self.returns.add(rollout, valid)
         if self.whole_episodes:  # what the longest allowed rollout cut off is not the next episode's
             self.returns.running[:] = 0
-        return trajectory
+        return rollout, valid
 
     def _play_step_by_step(self, state: Tensor) -> tuple[Rollout, Tensor]:
         rows = []
@@ -108,19 +119,28 @@ class PolicyGradient(Module):
         actions, value = self.policy(trajectory.state)
         advantage, target = self.estimate(trajectory, value.detach())
         weight = trajectory.valid.float() / trajectory.valid.sum()
+        return self.weigh(actions, actions.log_prob(trajectory.action), advantage, value - target, weight)
+
+    def weigh(
+        self, actions: ActionDistribution, log_prob: Tensor, advantage: Tensor, error: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss from log π(a|s), the advantage, the critic's error and each step's weight, which sum to 1."""
         if self.normalize_advantage:
             mean = (advantage * weight).sum()
             spread = ((advantage - mean).square() * weight).sum().sqrt()
             advantage = (advantage - mean) / (spread + 1e-8)
-        policy_loss = -(actions.log_prob(trajectory.action) * advantage * weight).sum()
-        value_loss = ((value - target).square() * weight).sum()
+        policy_loss = -(self.surrogate(log_prob, advantage) * weight).sum()
+        value_loss = (error.square() * weight).sum()
         entropy = (actions.entropy() * weight).sum()
         total = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
         return {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
+    def surrogate(self, log_prob: Tensor, advantage: Tensor) -> Tensor:
+        """What is to grow at each step; its gradient is ∇log π · A."""
+        return log_prob * advantage
+
     def training_step(self, batch: Any, _: int) -> Tensor:
-        trajectory = self.play()
-        losses = self.loss(trajectory)
+        losses = self.loss(self.next_batch())
         if self.logs_now:
             self.log_losses("train", losses)
             self.log("train/return", self.returns.mean(), batch_size=1)
@@ -131,7 +151,12 @@ class PolicyGradient(Module):
         return losses["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.learning_rate, eps=1e-5, fused=True)
+        """Adam; the critic's own layers may learn at a rate of their own."""
+        critic = list(self.policy.critic.parameters())
+        own = {id(parameter) for parameter in critic}
+        others = [parameter for parameter in self.policy.parameters() if id(parameter) not in own]
+        groups = [{"params": others}, {"params": critic, "lr": self.critic_learning_rate}]
+        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, eps=1e-5, fused=True)
         return checkpoints.restored(optimizer, self.policy.optimizer_state)
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -165,11 +190,11 @@ class EpisodeReturns:
         self.running = np.zeros(batch)
         self.total = self.count = 0.0
 
-    def add(self, trajectory: Trajectory) -> None:
-        ended = (trajectory.terminated | trajectory.truncated).cpu().numpy()
-        valid = trajectory.valid.cpu().numpy()
+    def add(self, rollout: Rollout, valid: Tensor) -> None:
+        ended = (rollout.terminated | rollout.truncated).cpu().numpy()
         self.total, self.count = self.total * self.momentum, self.count * self.momentum
-        for reward, alive, done in zip(trajectory.reward.cpu().numpy(), valid, ended & valid, strict=True):
+        rewards, playing = rollout.reward.cpu().numpy(), valid.cpu().numpy()
+        for reward, alive, done in zip(rewards, playing, ended & playing, strict=True):
             self.running += reward * alive
             if done.any():
                 self.total += self.running[done].sum()

@@ -39,6 +39,10 @@ class CategoricalActions:
     def __init__(self, logits: Tensor):
         self.logits = logits
 
+    @property
+    def probabilities(self) -> Tensor:
+        return torch.softmax(self.logits, -1)
+
     def sample(self) -> Tensor:
         """By Gumbel-max."""
         return (self.logits - torch.empty_like(self.logits).exponential_().log_()).argmax(-1)
@@ -153,7 +157,8 @@ class Policy(nn.Module):
     """π(a | s) and V(s), each with its own hidden layers; frames share one convolutional body.
 
     state_shape: (S,) for vectors and latent states, (H, W, C) for frames; action_space: as envs.spaces.describe gives
-    it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions.
+    it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions;
+    action_values: the critic gives Q(s, a) of every discrete action, [..., n], in place of V(s), [...].
     """
 
     kind = "policy"
@@ -165,6 +170,7 @@ class Policy(nn.Module):
         hidden: Sequence[int] = (64, 64),
         value_hidden: Sequence[int] = (64, 64),
         distribution: str = "beta",
+        action_values: bool = False,
     ):
         super().__init__()
         if distribution not in ("beta", "gaussian"):
@@ -175,16 +181,22 @@ class Policy(nn.Module):
             "hidden": list(hidden),
             "value_hidden": list(value_hidden),
             "distribution": distribution,
+            "action_values": action_values,
         }
         self.facts: dict[str, Any] = {}
         self.optimizer_state: dict[str, Any] | None = None
         self.discrete, self.distribution = action_space["type"] == "discrete", distribution
+        self.action_values = action_values
+        if action_values and not self.discrete:
+            raise UserError("a critic of every action needs discrete actions; choose algo=a2c for continuous ones")
         self.body = FrameBody(state_shape) if len(state_shape) == 3 else nn.Identity()
         features = 256 if len(state_shape) == 3 else state_shape[0]
         actions = action_dim(action_space)
         outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
         self.actor = mlp([features, *hidden, outputs], output_gain=0.01)
-        self.critic = mlp([features, *value_hidden, 1], output_gain=1.0)
+        # Q(s, ·) begins level: π would follow differences that nothing has taught yet
+        values, gain = (actions, 0.01) if action_values else (1, 1.0)
+        self.critic = mlp([features, *value_hidden, values], output_gain=gain)
         if not self.discrete:
             self.register_buffer("low", torch.tensor(action_space["low"]))
             self.register_buffer("high", torch.tensor(action_space["high"]))
@@ -194,7 +206,7 @@ class Policy(nn.Module):
     def forward(self, state: Tensor) -> tuple[ActionDistribution, Tensor]:
         """States [..., S] or u8 [..., H, W, C] to π and V [...]."""
         features = self.body(state)
-        return self._actions(features), self.critic(features).squeeze(-1)
+        return self._actions(features), self._values(features)
 
     def act(self, state: Tensor, sample: bool = False) -> Tensor:
         """The greedy action, or a draw from π."""
@@ -202,7 +214,11 @@ class Policy(nn.Module):
         return actions.sample() if sample else actions.greedy()
 
     def value(self, state: Tensor) -> Tensor:
-        return self.critic(self.body(state)).squeeze(-1)
+        return self._values(self.body(state))
+
+    def _values(self, features: Tensor) -> Tensor:
+        values = self.critic(features)
+        return values if self.action_values else values.squeeze(-1)
 
     def _actions(self, features: Tensor) -> ActionDistribution:
         out = self.actor(features)

@@ -20,6 +20,8 @@ from ..errors import UserError
 from ..policy_gradient.a2c import A2C
 from ..policy_gradient.learner import PolicyGradient
 from ..policy_gradient.policies import Policy
+from ..policy_gradient.ppo import PPO
+from ..policy_gradient.q_actor_critic import QActorCritic
 from ..policy_gradient.reinforce import Reinforce
 from ..tracking import Progress, Run, StageResult, pick_device
 from ..worlds.dream_env import dream_from_checkpoint
@@ -29,7 +31,13 @@ from .driving import Models
 from .settings import describe_environment, open_envs
 from .training import fit
 
-LEARNERS: dict[str, type[PolicyGradient]] = {"a2c": A2C, "reinforce": Reinforce, "reinforce_baseline": Reinforce}
+LEARNERS: dict[str, type[PolicyGradient]] = {
+    "a2c": A2C,
+    "ppo": PPO,
+    "q_actor_critic": QActorCritic,
+    "reinforce": Reinforce,
+    "reinforce_baseline": Reinforce,
+}
 
 
 def train_controller(
@@ -124,12 +132,13 @@ def _learn(
         return _evolve(run, world, algo, policy, facts, inputs, seed, where, continue_from)
     if name not in LEARNERS:
         raise UserError(f"unknown algo {name!r}; choose among {', '.join([*LEARNERS, 'cmaes'])}")
-    actor = Policy(world.state_shape, world.action_space, **policy)
+    learns = LEARNERS[name]
+    actor = Policy(world.state_shape, world.action_space, **policy, action_values=learns.action_values)
     if continue_from is not None:
         actor = _continued(actor, Policy, continue_from)
     actor.facts = facts
     updates = algo.pop("updates")
-    learner = LEARNERS[name](actor.to(where), world, **algo)
+    learner = learns(actor.to(where), world, **algo)
     if updates < 1:
         raise UserError(f"algo.updates must be at least 1, not {updates}")
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
