@@ -141,15 +141,40 @@ def test_controllers_are_trained_and_scored(models, world, algo):
     [
         ["env=cartpole", "algo.updates=3"],
         ["env=lunarlander", "algo.updates=3"],
-        ["env=lunarlander_continuous", "algo=reinforce", "algo.updates=1", "policy.distribution=gaussian"],
+        ["env=cartpole", "algo=q_actor_critic", "algo.updates=2"],
+        ["env=lunarlander", "algo=ppo", "algo.updates=5", "algo.steps=8"],
+        ["env=lunarlander_continuous", "algo=reinforce_baseline", "algo.updates=1", "policy.distribution=gaussian"],
         ["env=carracing", "algo.updates=1", "algo.steps=4"],
     ],
-    ids=["cartpole", "lunarlander", "continuous", "pixels"],
+    ids=["cartpole", "lunarlander", "action values", "ppo", "continuous", "pixels"],
 )
 def test_baselines_are_trained_and_scored(tmp_path, arguments):
     checkpoint = made(run(tmp_path, "train_baseline", *arguments, "wandb.mode=disabled"))
     if "env=carracing" not in arguments:
         assert "n=2" in run(tmp_path, "evaluate", f"checkpoint={checkpoint}", "evaluation.episodes=2")
+
+
+@pytest.mark.parametrize("algo", ["policy_iteration", "td0", "q_learning"])
+def test_small_worlds_are_solved_and_drawn(tmp_path, algo):
+    fewer = [] if algo == "policy_iteration" else ["algo.episodes=300"]
+    output = run(tmp_path, "solve_tabular", f"algo={algo}", "env=frozenlake", "wandb.mode=disabled", *fewer)
+    content = json.loads((tmp_path / made(output, "values")).read_text())
+    assert len(content["value"]) == 16 and (len(content["error"]) == 300 or not fewer)
+    assert cv2.imread(str(tmp_path / made(output, "picture"))) is not None
+    if algo == "policy_iteration":
+        assert content["start"] == pytest.approx(14 / 17)
+        table = output.splitlines()
+        assert table[1].split() == ["0.824", ".", "0.529", "."] and table[8].split()[1] == "→"
+    for wrong, words in ((["env=cartpole"], "no transition table"), (["algo=cmaes"], "unknown algo 'cmaes'")):
+        assert words in run(tmp_path, "solve_tabular", *wrong, fails=True)
+
+
+def test_the_gradient_laboratory(tmp_path):
+    output = run(tmp_path, "gradient_lab", "lab.budget=20000", "lab.sizes=[10,100]", "wandb.mode=disabled")
+    table = json.loads((tmp_path / made(output, "table")).read_text())
+    assert len(table["trials"]) == 12 and output.count(" s.e. ") == 12
+    assert cv2.imread(str(tmp_path / made(output, "picture"))) is not None
+    assert "must divide" in run(tmp_path, "gradient_lab", "lab.sizes=[3,10]", fails=True)
 
 
 @pytest.mark.parametrize("driven", [True, False])
@@ -168,7 +193,7 @@ def test_sweeps_and_config_and_help(tmp_path):
     run(tmp_path, "train_baseline", "-m", "seed=0,1", "algo.updates=2", "wandb.mode=disabled")
     assert sorted(path.name[-3:] for path in (tmp_path / "runs/train_baseline/CartPole-v1").iterdir()) == ["_s0", "_s1"]
     scripts = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "command")
-    assert len(scripts) == 9
+    assert len(scripts) == 11
     for script in scripts:
         assert f"python scripts/{script}.py" in run(tmp_path, script, "--help")
         assert "seed: 0" in run(tmp_path, script, "--cfg", "job")
@@ -252,7 +277,9 @@ def test_bad_input(models, tmp_path):
         ("train_controller", [*models_given, f"continue_from={vae}"], "holds a vision"),
         ("train_vae", ["store=a", "vision.validations=0"], "at least 1"),
         ("train_vae", ["store=a", "wandb.mode=cloud"], "offline, online or disabled"),
-        ("train_baseline", ["env=custom", "env.id=FrozenLake-v1"], "neither a vector nor a frame"),
+        ("train_baseline", ["env=frozenlake"], "neither a vector nor a frame"),
+        ("train_baseline", ["env=lunarlander_continuous", "algo=q_actor_critic"], "needs discrete actions"),
+        ("train_baseline", ["algo.estimator=best"], "choose total, reward_to_go, n_step, gae"),
     ]:
         assert words in run(folder, script, *arguments, fails=True)
     after = sorted(path for path in folder.rglob("*") if "wandb" not in str(path))

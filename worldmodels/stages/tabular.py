@@ -41,13 +41,14 @@ def solve_tabular(run: Run, env: dict[str, Any], algo: dict[str, Any], seed: int
     algo: its `name`, one of PLANNERS, PREDICTORS (which evaluate the uniform policy) or q_learning, and its arguments.
     Raises UserError for an environment without a transition table.
     """
+    algo = dict(algo)
+    name = algo.pop("name")
+    if name not in (*PLANNERS, *PREDICTORS, "q_learning"):
+        raise UserError(f"unknown algo {name!r}; choose among {', '.join([*PLANNERS, *PREDICTORS, 'q_learning'])}")
+    discount = algo["discount"]
     made = open_toy(env["id"], env["kwargs"])
     mdp = from_gymnasium(made)
     layout = layout_of(env["id"], made, mdp)
-    algo = dict(algo)
-    name, discount = algo.pop("name"), algo["discount"]
-    if name not in (*PLANNERS, *PREDICTORS, "q_learning"):
-        raise UserError(f"unknown algo {name!r}; choose among {', '.join([*PLANNERS, *PREDICTORS, 'q_learning'])}")
     planned = name in PLANNERS
     uniform = np.full((mdp.states, mdp.actions), 1 / mdp.actions)
     curve: list[float] = []
