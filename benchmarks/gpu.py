@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contests import BATCH, BOX, HIDDEN, LATENT, LENGTH, latent_replay, synthetic_frames
+from contests import BOX, HIDDEN, LATENT, MEMORY_FLOPS, latent_replay, our_memory_step, synthetic_frames
 from harness import Contest, rate
 from torch import nn
 
@@ -122,24 +122,7 @@ def vision() -> Contest:
 
 
 def memory() -> Contest:
-
-    def stepper(device: torch.device) -> Callable[[], int]:
-        replay = latent_replay(device=device)
-        module = Memory(LATENT, 3, HIDDEN).to(device)
-        optimizer = module.configure_optimizers()
-        generator = torch.Generator(device).manual_seed(0)
-
-        def step() -> int:
-            optimizer.zero_grad()
-            module.loss(replay.windows(BATCH, LENGTH, generator))["loss"].backward()
-            nn.utils.clip_grad_value_(module.parameters(), 1.0)
-            optimizer.step()
-            return BATCH * LENGTH
-
-        return step
-
-    ours, theirs = stepper(GPU), stepper(torch.device("cpu"))
-    flops = 3 * 2 * ((LATENT + 3 + HIDDEN) * 4 * HIDDEN + HIDDEN * (15 * LATENT + 2))
+    ours, theirs = our_memory_step(latent_replay(device=GPU)), our_memory_step(latent_replay())
     return Contest(
         "8",
         "M training from latents",
@@ -148,7 +131,7 @@ def memory() -> Contest:
         lambda: rate(finished(ours)),
         lambda: rate(theirs),
         0.0,
-        matrix_product(flops, torch.float32),
+        matrix_product(MEMORY_FLOPS, torch.float32),
     )
 
 

@@ -36,7 +36,6 @@ BY_HAND = [
     (("reward_to_go", "none"), [3.0, 4.0, 4.0]),
     (("reward_to_go", "mean"), [3 - 11 / 3, 4 - 11 / 3, 4 - 11 / 3]),
     (("reward_to_go", "value"), [-7.0, -16.0, -26.0]),
-    (("reward_to_go", "optimal"), [3 - 11 / 3, 4 - 11 / 3, 4 - 11 / 3]),
     # δ = 1 + 10 − 10, 2 + 15 − 20, 4 − 30
     (("n_step", "value"), [1 + 1 + 7.5 - 10, 4 - 20.0, 4 - 30.0]),
     (("gae", "value"), [1 + 0.25 * (-3 + 0.25 * -26), -3 + 0.25 * -26, -26.0]),
@@ -51,6 +50,16 @@ def test_weights_by_hand(names, wanted):
     assert weight[:, 0].tolist() == pytest.approx(wanted, abs=1e-12)
     if names[1] == "value" and names[0] != "total":
         assert (target - value)[:, 0].tolist() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_optimal_constant_counts_each_episode_once():
+    """Returns 6 over one step and 2 over three, squared scores 1 and 3: b = (1 · 6 + 3 · 2) / 4 = 3."""
+    reward = torch.tensor([[6.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    ended = torch.tensor([[True, False], [False, False], [False, True]])
+    nothing, valid = torch.zeros_like(reward), torch.tensor([[True, True], [False, True], [False, True]])
+    trajectory = Trajectory(nothing, nothing, reward, ended, ended & False, nothing, valid)
+    weight, _ = Estimator("total", "optimal", 1.0)(trajectory, nothing, torch.tensor([1.0, 3.0]).expand(3, 2))
+    assert weight[valid].tolist() == [3.0, -1.0, -1.0, -1.0]
 
 
 def test_the_exact_gradient_agrees_with_finite_differences(lab):
@@ -150,3 +159,5 @@ def test_unknown_names_are_refused():
         Estimator("total", "best")
     with pytest.raises(UserError, match="built on V"):
         Estimator("gae", "mean")
+    with pytest.raises(UserError, match="made for the total return"):
+        Estimator("reward_to_go", "optimal")

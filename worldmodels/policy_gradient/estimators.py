@@ -23,8 +23,9 @@ class Estimator:
     returns: "total" (R(τ) at every step), "reward_to_go", "n_step" (`lookahead` rewards, then V) or "gae" (λ).
     baseline: "none"; "mean" of the batch; "value", a learned V(s), which with "total" is the lecture's variant that
     takes b(sₜ) off the whole return; "optimal", the constant of least variance, see `optimal_baseline`.
-    discount γ: 1 gives the undiscounted forms. V of a truncated episode's last state counts where `bootstraps`.
-    Raises UserError for an unknown name, and for "n_step" and "gae" without "value", on which they are built.
+    discount γ: 1 gives the undiscounted forms. With "value", V of a truncated episode's last state
+    counts as well. Raises UserError for an unknown name, for "n_step" and "gae" without "value", on which they are
+    built, and for "optimal" with anything but "total", for which it is the optimum.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class Estimator:
                 raise UserError(f"unknown algo.{field} {name!r}; choose {', '.join(known)}")
         if returns in ("n_step", "gae") and baseline != "value":
             raise UserError(f"algo.estimator={returns} is built on V(s); set algo.baseline=value")
+        if baseline == "optimal" and returns != "total":
+            raise UserError(
+                f"algo.baseline=optimal is made for the total return, not {returns}; set algo.estimator=total"
+            )
         if lookahead < 1:
             raise UserError(f"algo.lookahead must be at least 1, not {lookahead}")
         self.returns, self.baseline, self.discount = returns, baseline, discount
         self.gae_lambda, self.lookahead = gae_lambda, lookahead
-
-    @property
-    def bootstraps(self) -> bool:
-        return self.baseline == "value"
 
     def __call__(self, trajectory: Trajectory, value: Tensor, score: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ψ [T, B], and targets of V [T, B].
@@ -57,7 +58,7 @@ class Estimator:
         """
         reward = trajectory.reward
         ends = (trajectory.terminated, trajectory.truncated)
-        next_value = trajectory.next_value if self.bootstraps else torch.zeros_like(reward)
+        next_value = trajectory.next_value if self.baseline == "value" else torch.zeros_like(reward)
         if self.returns == "gae":
             advantage = generalized_advantage(reward, *ends, value, next_value, self.discount, self.gae_lambda)
             return advantage, advantage + value
@@ -73,7 +74,7 @@ class Estimator:
         if self.baseline == "optimal":
             if score is None:
                 raise ValueError("the optimal baseline needs the norms of the score")
-            return found - optimal_baseline(found[trajectory.valid], score[trajectory.valid]), to_go
+            return found - optimal_baseline(found[0], score[0]), to_go  # once for each episode, however long
         return found, to_go
 
 

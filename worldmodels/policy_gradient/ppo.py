@@ -69,9 +69,9 @@ class PPO(PolicyGradient):
     def loss(self, batch: Minibatch) -> dict[str, Tensor]:
         """−E[min(ρ A, clip(ρ) A)] + value_weight · E[(V − target)²] − entropy_weight · E[H(π)], ρ = π/π_old."""
         actions, value = self.policy(batch.state)
-        ratio = actions.log_prob(batch.action) - batch.log_prob
-        weight = torch.full_like(ratio, 1 / len(ratio))
-        return self.weigh(actions, ratio, batch.advantage, value - batch.target, weight)
+        log_ratio = actions.log_prob(batch.action) - batch.log_prob
+        weight = torch.full_like(log_ratio, 1 / len(log_ratio))
+        return self.weigh(actions, log_ratio, batch.advantage, value - batch.target, weight)
 
     def surrogate(self, log_prob: Tensor, advantage: Tensor) -> Tensor:
         """`log_prob` is that of the ratio ρ here."""

@@ -15,6 +15,12 @@ def _check(reward: Tensor, *others: Tensor) -> None:
         raise ValueError(f"expected [T, B] throughout, got {[tuple(t.shape) for t in (reward, *others)]}")
 
 
+def _worth_of_next(terminated: Tensor, truncated: Tensor, value: Tensor, next_value: Tensor) -> Tensor:
+    """V(sₜ₊₁) of the true next state, 0 where the episode was terminated: [T, B]."""
+    inside = torch.cat([torch.where(truncated[:-1], next_value[:-1], value[1:]), next_value[-1:]])
+    return torch.where(terminated, 0.0, inside)
+
+
 def bootstrapped_return(
     reward: Tensor, terminated: Tensor, truncated: Tensor, next_value: Tensor, discount: float
 ) -> Tensor:
@@ -66,8 +72,7 @@ def generalized_advantage(
     value: V(sₜ) [T, B]; next_value: V of the true next state where an episode was truncated or the rollout ends.
     """
     _check(reward, terminated, truncated, value, next_value)
-    inside = torch.cat([torch.where(truncated[:-1], next_value[:-1], value[1:]), next_value[-1:]])
-    delta = reward + discount * torch.where(terminated, 0.0, inside) - value
+    delta = reward + discount * _worth_of_next(terminated, truncated, value, next_value) - value
     decay = discount * gae_lambda * (~(terminated | truncated)).to(reward.dtype)
     result = torch.empty_like(reward)
     advantage = torch.zeros_like(reward[0])
@@ -90,8 +95,7 @@ def n_step_return(
     Sutton & Barto 2018, eq. 7.1. value and next_value as in `generalized_advantage`.
     """
     _check(reward, terminated, truncated, value, next_value)
-    inside = torch.cat([torch.where(truncated[:-1], next_value[:-1], value[1:]), next_value[-1:]])
-    worth = torch.where(terminated, 0.0, inside)
+    worth = _worth_of_next(terminated, truncated, value, next_value)
     goes_on = ~(terminated | truncated)
     goes_on[-1] = False
     result = reward + discount * worth
