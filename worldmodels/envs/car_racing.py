@@ -28,6 +28,7 @@ TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 sam
 BAR_TOP = 700  # screen row where the indicator bar begins
 CAR_OVERSAMPLE = 4  # samples a pixel and axis where the car is drawn
 FRACTION = 4  # bits of OpenCV's fixed-point coordinates behind the point
+SPILL = 0.58  # texels by which OpenCV's smooth polygons reach beyond their edges, measured; less what stock's own do
 # stock frames are shrunk by pygame's smoothscale, which truncates in each of its two passes: flat colours lose 2
 SHRINK_LOSS = (2, 2, 2, 0)
 CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
@@ -100,17 +101,21 @@ class CarRacing(car_racing.CarRacing):
     def _paint_track(self) -> np.ndarray:
         """The playfield from above, u8 [N, N, 3], row 0 at y = −PLAYFIELD."""
         texture = _meadow(tuple(int(c) for c in self.bg_color), tuple(int(c) for c in self.grass_color)).copy()
-        corners = _fixed([polygon for polygon, _ in self.road_poly])
-        for polygon, (_, color) in zip(corners, self.road_poly, strict=True):
+        polygons = np.array([polygon for polygon, _ in self.road_poly])
+        # kerbs stand among the tiles; their colours are constants
+        is_tile = [not isinstance(color, tuple) for _, color in self.road_poly]
+        self.tile_polygons = polygons[is_tile]
+        for polygon, (_, color) in zip(_fixed(_narrowed(polygons)), self.road_poly, strict=True):
             cv2.fillConvexPoly(texture, polygon, [int(c) for c in color], cv2.LINE_AA, FRACTION)
         return texture
 
     def _repaint_touched(self) -> None:
         for tile in self.recorder.touched:
             if tile.idx % 3:  # every third tile has the plain colour from the start
-                corners = [tuple(tile.fixtures[0].shape.vertices[k]) for k in range(4)]
                 for number, texture in enumerate(self.levels):
-                    _fill(texture, corners, self.road_color, TEXELS / 2**number)
+                    texels = TEXELS / 2**number
+                    corners = _narrowed(self.tile_polygons[tile.idx], texels)
+                    _fill(texture, corners, self.road_color, texels)
         self.recorder.touched.clear()
 
     def _level(self, density: float) -> tuple[np.ndarray, float]:
@@ -251,17 +256,27 @@ def _meadow(background: tuple[int, ...], grass: tuple[int, ...]) -> np.ndarray:
     halved = side + -side % 16  # four coarser levels at exactly half the size, which OpenCV shrinks fast
     texture = np.zeros((halved, halved, 3), np.uint8)
     texture[:side, :side] = background
-    square = PLAYFIELD / 20
+    square, inset = PLAYFIELD / 20, SPILL / TEXELS
     for x in range(-20, 20, 2):
         for y in range(-20, 20, 2):
-            corners = [(square * (x + dx), square * (y + dy)) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
-            _fill(texture, corners, grass)
+            left, right, top, bottom = (square * place for place in (x, x + 1, y, y + 1))
+            left, right, top, bottom = left + inset, right - inset, top + inset, bottom - inset
+            _fill(texture, [(left, top), (right, top), (right, bottom), (left, bottom)], grass)
     return texture
 
 
 def _fixed(polygons: Any, texels: float = TEXELS) -> np.ndarray:
     """World coordinates [..., 2] as OpenCV's fixed-point texels."""
     return np.rint(((np.array(polygons) + PLAYFIELD) * texels - 0.5) * 2**FRACTION).astype(np.int32)
+
+
+def _narrowed(polygons: np.ndarray, texels: float = TEXELS) -> np.ndarray:
+    """Tiles and kerbs [..., 4, 2], left, right, right, left, less what their sides would spill; ends may overlap."""
+    left, right = polygons[..., [0, 3], :], polygons[..., [1, 2], :]
+    across = right - left
+    inwards = across * (SPILL / texels / np.linalg.norm(across, axis=-1, keepdims=True))
+    left, right = left + inwards, right - inwards
+    return np.stack([left[..., 0, :], right[..., 0, :], right[..., 1, :], left[..., 1, :]], -2)
 
 
 def _fill(texture: np.ndarray, polygon: Any, color: Any, texels: float = TEXELS) -> None:
