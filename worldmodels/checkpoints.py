@@ -15,6 +15,7 @@ MAKES = {
     "memory": "python scripts/train_mdnrnn.py",
     "policy": "python scripts/train_controller.py",
     "controller": "python scripts/train_controller.py algo=cmaes",
+    "q_network": "python scripts/train_baseline.py algo=dqn",
 }
 STAMP = "worldmodels"
 
@@ -89,4 +90,5 @@ def restored(optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> 
         optimizer.load_state_dict(state)
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate
+            group.pop("initial_lr", None)  # of a schedule that is over
     return optimizer

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from corridor import DISCRETE, Corridor
 
 from worldmodels.errors import UserError
 from worldmodels.policy_gradient.a2c import A2C
@@ -8,36 +9,7 @@ from worldmodels.policy_gradient.policies import Policy
 from worldmodels.policy_gradient.ppo import PPO
 from worldmodels.policy_gradient.q_actor_critic import QActorCritic
 from worldmodels.policy_gradient.reinforce import Reinforce
-from worldmodels.types import Step, Trajectory
-
-DISCRETE = {"type": "discrete", "n": 2}
-
-
-class Corridor:
-    """State: the place, one-hot of 4. Action 1 goes right and pays 1; `limit` steps make an episode."""
-
-    state_shape, action_space, frames_per_step = (4,), DISCRETE, 2
-
-    def __init__(self, batch=3, limit=5, terminates=False):
-        self.batch, self.limit, self.terminates = batch, limit, terminates
-
-    def reset(self):
-        self.place = torch.zeros(self.batch, dtype=torch.long)
-        self.t = 0
-        return self.state()
-
-    def state(self):
-        return torch.nn.functional.one_hot(self.place, 4).float()
-
-    def step(self, action):
-        self.place = (self.place + action) % 4
-        self.t += 1
-        next_state = self.state()
-        ended = torch.full((self.batch,), self.t % self.limit == 0)
-        if ended.any():
-            self.place = torch.zeros_like(self.place)
-        terminated = ended & self.terminates
-        return Step(self.state(), next_state, action.float(), terminated, ended & ~terminated)
+from worldmodels.types import Trajectory
 
 
 def make(cls, world, **options):
@@ -62,6 +34,27 @@ def test_a_rollout_is_aligned_and_bootstraps_from_true_last_states():
     for t in (4, 6):
         last = torch.nn.functional.one_hot((place[t] + trajectory.action[t]) % 4, 4).float()
         assert torch.allclose(trajectory.next_value[t], learner.policy.value(last))
+
+
+def test_rewards_are_scaled_for_learning_alone():
+    plain, scaled = make(A2C, Corridor()), make(A2C, Corridor(), reward_scale=0.25)
+    for learner in (plain, scaled):
+        torch.manual_seed(1)
+        learner.found = learner.play()
+    assert torch.equal(scaled.found.reward, 0.25 * plain.found.reward) and plain.found.reward.any()
+    assert scaled.returns.mean() == plain.returns.mean()
+
+
+def test_the_learning_rate_falls_to_zero():
+    learner = make(A2C, Corridor(), learning_rate=0.5, anneal=True)
+    learner._trainer = type("Trainer", (), {"estimated_stepping_batches": 4})()
+    made = learner.configure_optimizers()
+    rates = []
+    for _ in range(5):
+        rates.append(made["optimizer"].param_groups[0]["lr"])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.5, 0.375, 0.25, 0.125, 0.0])
 
 
 def test_the_next_rollout_goes_on_where_the_last_one_stopped():

@@ -47,6 +47,26 @@ def test_squashed_gaussian_entropy_is_unbiased():
     assert actions.entropy().mean().item() == pytest.approx(-actions.log_prob(drawn).mean().item(), abs=0.01)
 
 
+def test_draws_have_the_moments_of_their_distribution():
+    """u = atanh of the draw is N(μ, σ²); a Beta draw has mean α / (α + β) of the box; categories have their chances."""
+    torch.manual_seed(0)
+    many = torch.ones(200_000, 1)
+    low, high = torch.tensor([-2.0]), torch.tensor([4.0])
+    drawn = SquashedGaussianActions(0.7 * many, -1.2 * many, low, high).sample()
+    u = torch.atanh((drawn - 1) / 3)
+    assert u.mean().item() == pytest.approx(0.7, abs=0.003)
+    assert u.std().log().item() == pytest.approx(-1.2, abs=0.01)
+    parameters = torch.cat([2.0 * many, -1.0 * many], -1)
+    alpha, beta = (1 + torch.nn.functional.softplus(torch.tensor(value)).item() for value in (2.0, -1.0))
+    share = (BetaActions(parameters, low, high).sample() + 2) / 6
+    assert share.mean().item() == pytest.approx(alpha / (alpha + beta), abs=0.002)
+    spread = alpha * beta / ((alpha + beta) ** 2 * (alpha + beta + 1))
+    assert share.var().item() == pytest.approx(spread, rel=0.02)
+    chances = torch.tensor([0.1, 0.2, 0.7])
+    found = torch.bincount(CategoricalActions(chances.log().expand(200_000, 3)).sample()) / 200_000
+    assert torch.allclose(found, chances, atol=0.005)
+
+
 @pytest.mark.parametrize("distribution", ["beta", "gaussian"])
 def test_densities_stay_finite_at_the_bounds(distribution):
     policy = Policy([5], BOX, hidden=[], distribution=distribution)

@@ -1,32 +1,27 @@
-"""The loop that every policy-gradient algorithm shares: play the world, estimate, take one gradient step."""
+"""What every policy-gradient algorithm shares: from a rollout to its estimate and its loss."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from .. import checkpoints
-from ..module import Module
-from ..types import Rollout, Trajectory
+from ..learner import Learner
+from ..types import Trajectory
 from ..worlds.protocol import World
 from .estimators import Estimator
 from .policies import ActionDistribution, Policy
 
 
-class PolicyGradient(Module):
+class PolicyGradient(Learner):
     """An algorithm is its difference: its estimator (returns, baseline) and whether it plays whole episodes.
 
-    The world is handed in and never asked what it is. Playing happens inside `training_step`: a data loader would
-    prefetch, and so play with the weights of one update ago.
-
-    steps: length of a rollout; where `whole_episodes`, the most steps that an episode may take.
+    critic_learning_rate: of the critic's own layers, if not the others'.
     """
 
-    whole_episodes = False
+    shown = ("train/return", "train/entropy")
     action_values = False  # whether the critic gives Q(s, ·)
 
     def __init__(
@@ -41,17 +36,18 @@ class PolicyGradient(Module):
         max_gradient_norm: float = 0.5,
         normalize_advantage: bool = False,
         critic_learning_rate: float | None = None,
+        anneal: bool = False,
+        reward_scale: float = 1.0,
     ):
-        super().__init__()
-        self.policy, self.world, self.steps, self.estimator = policy, world, steps, estimator
-        self.learning_rate, self.entropy_weight, self.value_weight = learning_rate, entropy_weight, value_weight
-        self.critic_learning_rate = learning_rate if critic_learning_rate is None else critic_learning_rate
-        self.max_gradient_norm, self.normalize_advantage = max_gradient_norm, normalize_advantage
-        if estimator.baseline != "value":  # nobody reads V
-            self.value_weight = 0.0
-        self.state: Tensor | None = None
-        self.steps_played = 0
-        self.returns = EpisodeReturns(world.batch)
+        super().__init__(policy, world, steps, learning_rate, max_gradient_norm, anneal, reward_scale)
+        self.estimator, self.normalize_advantage = estimator, normalize_advantage
+        self.entropy_weight, self.critic_learning_rate = entropy_weight, critic_learning_rate
+        # without the baseline nobody reads V
+        self.value_weight = value_weight if estimator.baseline == "value" else 0.0
+
+    @classmethod
+    def network(cls, world: World, **options: Any) -> Policy:
+        return Policy(world.state_shape, world.action_space, **options, action_values=cls.action_values)
 
     def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of ∇log π [T, B], and targets of V [T, B], from V(sₜ) [T, B] without gradient."""
@@ -60,7 +56,6 @@ class PolicyGradient(Module):
         return self.estimator(trajectory, value, score_norms(self.policy, trajectory))
 
     def next_batch(self) -> Any:
-        """What the next update learns from."""
         return self.play()
 
     @torch.no_grad()
@@ -69,41 +64,6 @@ class PolicyGradient(Module):
         rollout, valid = self.roll_out()
         state, action, next_state, reward, terminated, truncated = rollout
         return Trajectory(state, action, reward, terminated, truncated, self._next_value(truncated, next_state), valid)
-
-    @torch.no_grad()
-    def roll_out(self) -> tuple[Rollout, Tensor]:
-        """T steps of the world, acting by π; and bool [T, B], False once an episode that is played once is over."""
-        if self.state is None or self.whole_episodes:
-            self.state = self.world.reset()
-        if getattr(self.world, "records", False) and not self.whole_episodes:
-            rollout: Rollout = self.world.rollout(self._act, self.steps)  # pyright: ignore[reportAttributeAccessIssue]
-            valid = torch.ones_like(rollout.terminated)
-        else:
-            rollout, valid = self._play_step_by_step(self.state)
-        self.steps_played += valid.numel()
-        self.returns.add(rollout, valid)
-        if self.whole_episodes:  # what the longest allowed rollout cut off is not the next episode's
-            self.returns.running[:] = 0
-        return rollout, valid
-
-    def _play_step_by_step(self, state: Tensor) -> tuple[Rollout, Tensor]:
-        rows = []
-        alive = torch.ones(self.world.batch, dtype=torch.bool, device=self.device)
-        for _ in range(self.steps):
-            action = self._act(state)
-            step = self.world.step(action)
-            rows.append((state, action, step.next_state, step.reward, step.terminated, step.truncated, alive))
-            if self.whole_episodes:
-                alive = alive & ~(step.terminated | step.truncated)
-                if not alive.any():
-                    break
-            state = step.state
-        self.state = state
-        *columns, valid = (torch.stack(column) for column in zip(*rows, strict=True))
-        return Rollout(*columns), valid
-
-    def _act(self, state: Tensor) -> Tensor:
-        return self.policy.act(state, sample=True)
 
     def _next_value(self, truncated: Tensor, next_states: Tensor) -> Tensor:
         """V of the true next state where it is needed, at truncations and at the rollout's end; else 0. f32 [T, B]."""
@@ -139,31 +99,13 @@ class PolicyGradient(Module):
         """What is to grow at each step; its gradient is ∇log π · A."""
         return log_prob * advantage
 
-    def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = self.loss(self.next_batch())
-        if self.logs_now:
-            self.log_losses("train", losses)
-            self.log("train/return", self.returns.mean(), batch_size=1)
-            if self.world.frames_per_step:
-                self.log("env_step", float(self.steps_played * self.world.frames_per_step), batch_size=1)
-            else:
-                self.log("dream_step", float(self.steps_played), batch_size=1)
-        return losses["loss"]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; the critic's own layers may learn at a rate of their own."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        if self.critic_learning_rate is None:
+            return super().parameter_groups()
         critic = list(self.policy.critic.parameters())
         own = {id(parameter) for parameter in critic}
         others = [parameter for parameter in self.policy.parameters() if id(parameter) not in own]
-        groups = [{"params": others}, {"params": critic, "lr": self.critic_learning_rate}]
-        optimizer = torch.optim.Adam(groups, lr=self.learning_rate, eps=1e-5, fused=True)
-        return checkpoints.restored(optimizer, self.policy.optimizer_state)
-
-    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_gradient_norm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoints.stamp(checkpoint, self.policy.kind, self.policy.arguments, self.policy.facts)
+        return [{"params": others}, {"params": critic, "lr": self.critic_learning_rate}]
 
 
 def score_norms(policy: Policy, trajectory: Trajectory) -> Tensor:
@@ -180,27 +122,3 @@ def score_norms(policy: Policy, trajectory: Trajectory) -> Tensor:
     gradients = each(own, trajectory.state, trajectory.action, trajectory.valid)
     norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients.values()]).sum(0)
     return norms.detach().expand_as(trajectory.reward)
-
-
-class EpisodeReturns:
-    """Running mean of the returns of the last episodes; rollouts are added whole, one look at the host for each."""
-
-    def __init__(self, batch: int, momentum: float = 0.95):
-        self.momentum = momentum
-        self.running = np.zeros(batch)
-        self.total = self.count = 0.0
-
-    def add(self, rollout: Rollout, valid: Tensor) -> None:
-        ended = (rollout.terminated | rollout.truncated).cpu().numpy()
-        self.total, self.count = self.total * self.momentum, self.count * self.momentum
-        rewards, playing = rollout.reward.cpu().numpy(), valid.cpu().numpy()
-        for reward, alive, done in zip(rewards, playing, ended & playing, strict=True):
-            self.running += reward * alive
-            if done.any():
-                self.total += self.running[done].sum()
-                self.count += done.sum()
-                self.running[done] = 0
-
-    def mean(self) -> float:
-        """Mean over the episodes that ended lately, older ones fading; NaN before the first."""
-        return self.total / self.count if self.count else float("nan")

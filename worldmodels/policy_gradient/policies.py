@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
 from .. import checkpoints
+from ..bodies import body_of, mlp
 from ..envs.spaces import action_dim
 from ..errors import UserError
 
@@ -116,49 +115,13 @@ class SquashedGaussianActions:
         return torch.addcmul(self.mean, self.log_std.exp(), torch.randn_like(self.mean))
 
 
-class FrameBody(nn.Module):
-    """u8 [N, H, W, C] to features [N, features] (Mnih et al. 2015, Nature 518)."""
-
-    def __init__(self, shape: Sequence[int], features: int = 256):
-        super().__init__()
-        height, width, channels = shape
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3, stride=1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        with torch.no_grad():
-            size = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
-        self.linear = nn.Sequential(nn.Linear(size, features), nn.ReLU())
-
-    def forward(self, frame: Tensor) -> Tensor:
-        lead = frame.shape[:-3]
-        pixels = rearrange(frame.reshape(-1, *frame.shape[-3:]), "n h w c -> n c h w").float() / 255
-        return self.linear(self.convolutions(pixels)).reshape(*lead, -1)
-
-
-def mlp(sizes: Sequence[int], output_gain: float) -> nn.Sequential:
-    """Linear layers with tanh between them; orthogonal weights, the last layer's scaled by `output_gain`."""
-    layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(itertools.pairwise(sizes)):
-        last = number == len(sizes) - 2
-        linear = nn.Linear(before, after)
-        nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.Tanh()]
-    return nn.Sequential(*layers)
-
-
 class Policy(nn.Module):
-    """π(a | s) and V(s), each with its own hidden layers; frames share one convolutional body.
+    """π(a | s) and V(s), each with its own hidden layers, behind one body: see `bodies.body_of`.
 
     state_shape: (S,) for vectors and latent states, (H, W, C) for frames; action_space: as envs.spaces.describe gives
     it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions;
-    action_values: the critic gives Q(s, a) of every discrete action, [..., n], in place of V(s), [...].
+    normalize: vectors by their running mean and deviation. action_values: the critic gives Q(s, a) of every discrete
+    action, [..., n], in place of V(s), [...].
     """
 
     kind = "policy"
@@ -171,6 +134,7 @@ class Policy(nn.Module):
         value_hidden: Sequence[int] = (64, 64),
         distribution: str = "beta",
         action_values: bool = False,
+        normalize: bool = False,
     ):
         super().__init__()
         if distribution not in ("beta", "gaussian"):
@@ -182,6 +146,7 @@ class Policy(nn.Module):
             "value_hidden": list(value_hidden),
             "distribution": distribution,
             "action_values": action_values,
+            "normalize": normalize,
         }
         self.facts: dict[str, Any] = {}
         self.optimizer_state: dict[str, Any] | None = None
@@ -189,8 +154,7 @@ class Policy(nn.Module):
         self.action_values = action_values
         if action_values and not self.discrete:
             raise UserError("a critic of every action needs discrete actions; choose algo=a2c for continuous ones")
-        self.body = FrameBody(state_shape) if len(state_shape) == 3 else nn.Identity()
-        features = 256 if len(state_shape) == 3 else state_shape[0]
+        self.body, features = body_of(state_shape, normalize)
         actions = action_dim(action_space)
         outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
         self.actor = mlp([features, *hidden, outputs], output_gain=0.01)

@@ -17,22 +17,23 @@ from ..controller.networks import Controller
 from ..envs.make import closing, versions
 from ..envs.seeding import environment_seed
 from ..errors import UserError
+from ..learner import Learner
 from ..policy_gradient.a2c import A2C
-from ..policy_gradient.learner import PolicyGradient
-from ..policy_gradient.policies import Policy
 from ..policy_gradient.ppo import PPO
 from ..policy_gradient.q_actor_critic import QActorCritic
 from ..policy_gradient.reinforce import Reinforce
+from ..q_learning.dqn import DQN
 from ..tracking import Progress, Run, StageResult, pick_device
 from ..worlds.dream_env import dream_from_checkpoint
 from ..worlds.gym_world import GymWorld, Observed
 from ..worlds.protocol import World
-from .driving import Models
+from .driving import ACTORS, Models
 from .settings import describe_environment, open_envs
 from .training import fit
 
-LEARNERS: dict[str, type[PolicyGradient]] = {
+LEARNERS: dict[str, type[Learner]] = {
     "a2c": A2C,
+    "dqn": DQN,
     "ppo": PPO,
     "q_actor_critic": QActorCritic,
     "reinforce": Reinforce,
@@ -133,18 +134,17 @@ def _learn(
     if name not in LEARNERS:
         raise UserError(f"unknown algo {name!r}; choose among {', '.join([*LEARNERS, 'cmaes'])}")
     learns = LEARNERS[name]
-    actor = Policy(world.state_shape, world.action_space, **policy, action_values=learns.action_values)
+    actor = learns.network(world, **policy)
     if continue_from is not None:
-        actor = _continued(actor, Policy, continue_from)
+        actor = _continued(actor, continue_from)
     actor.facts = facts
     updates = algo.pop("updates")
-    learner = learns(actor.to(where), world, **algo)
+    learner: Any = learns(actor.to(where), world, **algo)  # pyright: ignore[reportCallIssue]
     if updates < 1:
         raise UserError(f"algo.updates must be at least 1, not {updates}")
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
-    shown = ("train/return", "train/entropy")
-    path, _ = fit(learner, steps, run, 1, updates, where, "C", shown)
+    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown)
     mean = learner.returns.mean()
     return StageResult(
         learner.steps_played,
@@ -173,7 +173,7 @@ def _evolve(
         where
     )
     if continue_from is not None:
-        controller = _continued(controller, Controller, continue_from)
+        controller = _continued(controller, continue_from)
     controller.facts = facts
     generations = evolve(world, controller, seed=seed, **algo)
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
@@ -205,8 +205,8 @@ def _evolve(
     )
 
 
-def _continued(actor: Any, cls: Any, path: str | Path) -> Any:
-    before, _ = cls.load(path)
+def _continued(actor: Any, path: str | Path) -> Any:
+    before, _ = type(actor).load(path)
     if before.arguments != actor.arguments:
         changed = [key for key, value in actor.arguments.items() if before.arguments[key] != value]
         raise UserError(f"{path} differs in {', '.join(changed)}; set policy to match")
@@ -222,5 +222,5 @@ def _inputs(**paths: str | Path | None) -> dict[str, Path]:
     """The given checkpoints; each must exist before anything is written about it."""
     found = {name: Path(path) for name, path in paths.items() if path is not None}
     for name, path in found.items():
-        checkpoints.read(path, *({"vision", "memory"} & {name} or {"policy", "controller"}))
+        checkpoints.read(path, *({"vision", "memory"} & {name} or ACTORS))
     return found

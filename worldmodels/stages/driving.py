@@ -13,11 +13,14 @@ from ..controller.networks import Controller
 from ..errors import UserError
 from ..memory.training import Memory
 from ..policy_gradient.policies import Policy
+from ..q_learning.network import QNetwork
 from ..rollouts.collect import Behaviour
 from ..tracking import pick_device
 from ..vision.vae import VAE
 from ..worlds.gym_world import Observed
 from ..worlds.latent_world import Driver, LatentTracker
+
+ACTORS: dict[str, Any] = {actor.kind: actor for actor in (Policy, Controller, QNetwork)}  # whatever can drive
 
 
 class Models:
@@ -51,8 +54,8 @@ def load_driver(
     V and M are the ones it was trained with, wherever its checkpoint says; `vision` and `memory` name other places.
     """
     where = pick_device(device)
-    read = checkpoints.read(checkpoint, "policy", "controller")
-    actor, _ = (Policy if read.kind == "policy" else Controller).load(checkpoint)
+    read = checkpoints.read(checkpoint, *ACTORS)
+    actor, _ = ACTORS[read.kind].load(checkpoint)
     actor.to(where)
     facts = read.facts
     environment = facts["environment"]

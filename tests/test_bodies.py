@@ -1,0 +1,45 @@
+import pytest
+import torch
+from corridor import DISCRETE, Corridor
+
+from worldmodels.bodies import Normalizer, body_of
+from worldmodels.errors import UserError
+from worldmodels.policy_gradient.a2c import A2C
+from worldmodels.policy_gradient.policies import Policy
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    torch.manual_seed(0)
+    whole = 1e3 + torch.randn(60, 7, 3, dtype=torch.float64) * torch.tensor([1.0, 20.0, 0.0])
+    normalizer = Normalizer(3)
+    assert torch.equal(normalizer(whole[0, 0].float()), whole[0, 0].float().clamp(-10, 10)), "as they are, at first"
+    for part in whole.split([1, 4, 15, 40]):
+        normalizer.observe(part)
+    flat = whole.flatten(0, 1)
+    assert torch.allclose(normalizer.mean, flat.mean(0), rtol=1e-12)
+    assert torch.allclose(normalizer.squares / normalizer.count, flat.var(0, correction=0), atol=1e-8)
+    out = normalizer(flat.float())
+    assert torch.allclose(out[:, :2].mean(0), torch.zeros(2), atol=1e-3)
+    assert torch.allclose(out[:, :2].std(0), torch.ones(2), atol=2e-3)
+    assert (out[:, 2] == 0).all(), "what never changes is not blown up"
+    assert normalizer(torch.tensor([1e3, 1e9, 1e3]))[1] == 10
+
+
+def test_statistics_change_between_rollouts_never_within():
+    """π must be the same while it plays and while its gradient is taken."""
+    torch.manual_seed(0)
+    policy = Policy([4], DISCRETE, hidden=[8], value_hidden=[8], normalize=True)
+    learner = A2C(policy, Corridor(), steps=7)
+    first = learner.next_batch()
+    assert policy.body.count == 0
+    second = learner.next_batch()
+    assert policy.body.count == 21
+    assert torch.allclose(policy.body.mean.float(), first.state.flatten(0, 1).mean(0))
+    before = policy.body.mean.clone()
+    learner.loss(second)
+    assert torch.equal(policy.body.mean, before)
+
+
+def test_frames_are_not_normalised_twice():
+    with pytest.raises(UserError, match=r"policy\.normalize=false"):
+        body_of((64, 64, 3), normalize=True)
