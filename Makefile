@@ -1,9 +1,9 @@
-# make demo · make test · make check · make bench · make fidelity
+# make demo · make test · make check · make bench · make fidelity · make results
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check bench fidelity setup clean
+.PHONY: demo test check bench fidelity results setup clean
 setup: $(VENV)/.installed
 
 # The stamp is touched last: an interrupted installation starts again.
@@ -29,6 +29,10 @@ bench: setup
 # the fast CarRacing beside the stock one, in full; make test runs a short form
 fidelity: setup
 	$(RUN) benchmarks/car_racing_fidelity.py
+
+# the tables and pictures of README and docs/results.md from the raw scores in results/
+results: setup
+	$(RUN) scripts/make_results.py
 
 clean:
 	rm -rf $(VENV) runs data/rollouts data/latents

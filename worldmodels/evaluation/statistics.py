@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,7 +38,9 @@ def summarize(scores: Sequence[float], seed: int = 0) -> Summary:
     def interval(statistic) -> tuple[float, float]:
         if np.ptp(values) == 0:
             return float(values[0]), float(values[0])
-        found = stats.bootstrap((values,), statistic, rng=np.random.default_rng(seed)).confidence_interval
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said of the case that the next lines handle
+            found = stats.bootstrap((values,), statistic, rng=np.random.default_rng(seed)).confidence_interval
         if np.isnan([found.low, found.high]).any():  # BCa is undefined where leaving one out changes nothing
             found = stats.bootstrap(
                 (values,), statistic, rng=np.random.default_rng(seed), method="percentile"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..envs.make import versions
 from ..errors import UserError
+from ..evaluation.plots import canvas
 from ..policy_gradient.estimators import Estimator
 from ..tabular.mdp import TabularMDP, laboratory
 from ..tracking import Progress, Run, StageResult
@@ -245,11 +246,7 @@ def gradient_lab(run: Run, budget: int, sizes: list[int], seed: int, device: str
 
 def draw(path: Path, table: dict[str, Findings]) -> None:
     """Left, how the mean estimate approaches ∇J; right, the variance of one; all axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
+    pyplot = canvas()
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained")
     unbiased = {trial.name for trial in TRIALS if trial.unbiased}
     colors = pyplot.get_cmap("tab20").colors  # pyright: ignore[reportAttributeAccessIssue]

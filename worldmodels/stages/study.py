@@ -43,7 +43,7 @@ def run_study(settings: dict[str, Any]) -> Path:
         known = json.loads(path.read_text())
         if known["settings"] == own:
             content = known
-    content |= {key: settings[key] for key in ("name", "title", "target")}
+    content |= {key: settings[key] for key in ("name", "task", "title", "target", "every_seed")}
     content["command"] = f"python scripts/run_study.py study={settings['name']}"
     missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
     print(f"{settings['name']}: {len(missing)} of {len(seeds)} seeds to train", flush=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..envs.make import versions
 from ..errors import UserError
+from ..evaluation.plots import canvas
 from ..tabular import learning, planning
 from ..tabular.mdp import TabularMDP, from_gymnasium
 from ..tracking import Progress, Run, StageResult
@@ -157,11 +158,7 @@ def draw(
     path: Path, layout: Layout, value: np.ndarray, policy: np.ndarray | None, curve: list[float], title: str
 ) -> None:
     """Each panel as a heat map with numbers and arrows; below, the error of a learner against its episodes."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
+    pyplot = canvas()
     panels, rows, columns = layout.states.shape
     across = min(panels, 4)
     down = -(-panels // across)

@@ -1,0 +1,87 @@
+"""The pages show what results/ holds, and results/ holds what the configs make."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worldmodels.errors import UserError
+from worldmodels.evaluation.plots import band, on_one_axis
+from worldmodels.stages.results import MEDIA, PAGES, picture_of, rebuild, rewritten, studies
+from worldmodels.stages.study import PARTS, curve_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_what_results_hold(page):
+    text = (ROOT / page).read_text()
+    assert rewritten(text, ROOT) == text, "run: make results"
+
+
+def test_each_task_has_its_picture():
+    for task in studies(ROOT):
+        assert (ROOT / MEDIA / picture_of(task)).exists(), "run: make results"
+
+
+def differing(recorded, now, place=""):
+    """Recorded keys whose value is another now."""
+    if isinstance(recorded, dict):
+        return [name for key in recorded for name in differing(recorded[key], now.get(key, "absent"), f"{place}.{key}")]
+    return [] if recorded == now else [f"{place}: {recorded} is {now} now"]
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "results" / "studies").glob("*.json")))
+def test_the_command_of_a_study_still_makes_it(study):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    recorded = json.loads((ROOT / "results" / "studies" / f"{study}.json").read_text())
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        now = compose("run_study", [f"study={study}", f"name={study}"])
+    settings = OmegaConf.to_container(now, resolve=True)
+    assert differing(recorded["settings"], {part: settings[part] for part in PARTS}) == []
+    assert [int(seed) for seed in recorded["seeds"]] == settings["seeds"]
+    for seed in recorded["seeds"].values():
+        assert len(seed["returns"]) == settings["evaluation"]["episodes"]
+
+
+def test_pages_and_pictures_of_a_study_by_hand(tmp_path):
+    curve = [[10, 0.0], [20, 1.0], [30, 4.0]]
+    seeds = {
+        str(number): {"returns": [score, score + 2], "env_steps": 30, "seconds": 90, "curve": curve}
+        for number, score in enumerate((1.0, 3.0, 5.0))
+    }
+    study = {"task": "Pong", "title": "A2C", "target": 3, "every_seed": True, "seeds": seeds}
+    (tmp_path / "results" / "studies").mkdir(parents=True)
+    (tmp_path / "results" / "studies" / "one.json").write_text(json.dumps(study))
+    (tmp_path / MEDIA).mkdir(parents=True)
+    for page in PAGES:
+        (tmp_path / page).write_text("before\n<!-- results: model_free -->\nold\n<!-- end -->\nafter\n")
+    written = rebuild(tmp_path)
+    assert written[-1] == tmp_path / MEDIA / "curves_pong.png" and written[-1].stat().st_size > 1000
+    page = (tmp_path / PAGES[0]).read_text()
+    assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
+    assert "| Pong | A2C | 30 | 2.0, 4.0, 6.0 | 4.0 ± 2.0 |" in page and "≥ 3, missed | 1.5 |" in page
+    with pytest.raises(UserError, match="unknown block 'other'"):
+        rewritten("<!-- results: other -->\n<!-- end -->", tmp_path)
+
+
+def test_a_curve_begins_with_the_first_return(tmp_path):
+    rows = ["env_step,train/return", "10,nan", "20,", "30,1.5", "40,2.5"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    assert curve_of(tmp_path / "metrics.csv") == [(30, 1.5), (40, 2.5)]
+    rows = ["env_step,train/return", *(f"{n},{n}" for n in range(1000))]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    found = curve_of(tmp_path / "metrics.csv")
+    assert len(found) == 200 and found[0] == (0, 0.0) and found[-1] == (999, 999.0)
+
+
+def test_bands_of_seeds():
+    x, y = on_one_axis([[(0, 0.0), (10, 10.0)], [(5, 0.0), (20, 15.0)]])
+    assert x[0] == 5 and x[-1] == 10
+    assert y[:, 0].tolist() == [5, 0] and y[:, -1] == pytest.approx([10, 5])
+    middle, low, high = band(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [40.0, 5.0]]))
+    assert middle.tolist() == [2.5, 5.0], "the mean of the middle half"
+    assert low[1] == high[1] == 5 and low[0] < 2.5 < high[0]

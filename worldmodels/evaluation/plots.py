@@ -1,0 +1,57 @@
+"""Plots by matplotlib, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .statistics import interquartile_mean
+
+POINTS = 100
+RESAMPLES = 1000
+
+
+def canvas() -> Any:
+    """pyplot that writes files."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def on_one_axis(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves of (x, y), one for each seed, at the same places: x [P] within all of them, y [N, P]."""
+    parts = [np.asarray(curve, dtype=np.float64) for curve in curves]
+    x = np.linspace(max(part[0, 0] for part in parts), min(part[-1, 0] for part in parts), POINTS)
+    return x, np.stack([np.interp(x, part[:, 0], part[:, 1]) for part in parts])
+
+
+def band(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interquartile mean over the seeds of [N, P], and its 95 % bootstrap interval at each place."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    means = interquartile_mean(values[drawn], axis=1)
+    low, high = np.percentile(means, (2.5, 97.5), axis=0)
+    return interquartile_mean(values, axis=0), low, high
+
+
+def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[Any]], target: float | None) -> None:
+    """Training return against env_step, for each algorithm the interquartile mean of its seeds and a 95 % band."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for name, curves in algorithms.items():
+        x, y = on_one_axis(curves)
+        middle, low, high = band(y)
+        (line,) = axes.plot(x, middle, label=f"{name}, {len(curves)} seed{'s' if len(curves) > 1 else ''}")
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2)
+    if target is not None:
+        axes.axhline(target, color="0.4", ls=":", lw=1, label=f"target {target:g}")
+    axes.set(title=title, xlabel="env_step (simulator frames)", ylabel="training return", xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
