@@ -22,6 +22,7 @@ def blob_settings():
         "action_high": None,
         "crop_rows": None,
         "frame_size": None,
+        "stack": 1,
         "num_envs": 2,
         "asynchronous": False,
     }
@@ -56,6 +57,7 @@ def environment():
         "action_high": None,
         "crop_rows": None,
         "frame_size": None,
+        "stack": 1,
         "action": {"type": "box", "low": [-1.0, 0.0, 0.0], "high": [1.0, 1.0, 1.0]},
         "observation_shape": [4, 4, 3],
     }

@@ -1,8 +1,11 @@
 """Every script as a person types it, on a small environment; then the same scripts with bad input."""
 
 import csv
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -193,7 +196,7 @@ def test_sweeps_and_config_and_help(tmp_path):
     run(tmp_path, "train_baseline", "-m", "seed=0,1", "algo.updates=2", "wandb.mode=disabled")
     assert sorted(path.name[-3:] for path in (tmp_path / "runs/train_baseline/CartPole-v1").iterdir()) == ["_s0", "_s1"]
     scripts = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "command")
-    assert len(scripts) == 11
+    assert len(scripts) == 13
     for script in scripts:
         assert f"python scripts/{script}.py" in run(tmp_path, script, "--help")
         assert "seed: 0" in run(tmp_path, script, "--cfg", "job")
@@ -240,6 +243,48 @@ def test_the_dream_is_a_gymnasium_vector_env(models):
     other, _ = envs.reset(seed=1)
     repeat, _ = envs.reset(seed=0)
     assert np.array_equal(again, repeat) and not np.array_equal(again, other)
+
+
+def test_dqn_from_vectors_and_from_pixels(tmp_path):
+    small = ["algo=dqn", "algo.updates=20", "algo.warm_up=40", "algo.capacity=400", "wandb.mode=disabled"]
+    for env in (["env=cartpole"], ["env=pong", "env.num_envs=2", "env.asynchronous=false"]):
+        if env[0] == "env=pong" and not importlib.util.find_spec("ale_py"):
+            continue
+        checkpoint = made(run(tmp_path, "train_baseline", *env, *small))
+        told = run(tmp_path, "evaluate", f"checkpoint={checkpoint}", "evaluation.episodes=1", "wandb.mode=disabled")
+        assert "n=1" in told
+    assert "discrete" in run(tmp_path, "train_baseline", "env=pendulum", "algo=dqn", fails=True)
+
+
+def test_a_study_goes_on_with_the_seeds_that_are_missing(tmp_path):
+    words = ["study=cartpole_a2c", "algo.updates=12", "algo.steps=8", "evaluation.episodes=3", "wandb.mode=disabled"]
+    words += ["results=scores", "workers=2"]
+    run(tmp_path, "run_study", *words, "seeds=[0,1]")
+    first = json.loads((tmp_path / "scores" / "cartpole_a2c.json").read_text())
+    assert list(first["seeds"]) == ["0", "1"] and first["settings"]["algo"]["updates"] == 12
+    told = run(tmp_path, "run_study", *words, "seeds=[0,1,2]")
+    assert "1 of 3 seeds to train" in told
+    again = json.loads((tmp_path / "scores" / "cartpole_a2c.json").read_text())
+    assert again["seeds"]["0"] == first["seeds"]["0"] and list(again["seeds"]) == ["0", "1", "2"]
+    for seed in again["seeds"].values():
+        assert len(seed["returns"]) == 3 and seed["env_steps"] == 12 * 8 * 8
+    told = run(tmp_path, "run_study", *words, "seeds=[2]", "algo.updates=13")
+    assert "1 of 1 seeds to train" in told, "other settings, other results"
+    assert "none twice" in run(tmp_path, "run_study", *words, "seeds=[1,1]", fails=True)
+    assert "nosuch" in run(tmp_path, "run_study", "study=nosuch", fails=True)
+
+
+def test_tables_and_pictures_are_rebuilt(tmp_path):
+    for folder in ("results", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    page = tmp_path / "docs" / "results.md"
+    before = page.read_text()
+    page.write_text(
+        re.sub(r"(<!-- results: model_free -->\n).*?(<!-- end -->)", r"\1spoilt\n\2", before, flags=re.DOTALL)
+    )
+    assert "docs/results.md" in run(tmp_path, "make_results")
+    assert page.read_text() == before
 
 
 # bad input: one line, exit code 2, nothing half-written

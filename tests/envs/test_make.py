@@ -68,3 +68,39 @@ def test_an_unknown_environment_is_named():
 def test_frames_are_asked_of_an_environment_without_any():
     with pytest.raises(UserError, match=r"env\.frame_size=null"):
         make_env(EnvSettings("CartPole-v1", {}, frame_size=64))
+
+
+def test_stacked_frames_are_the_last_ones_oldest_first():
+    env = make_env(EnvSettings("environments:Counting-v0", {}, stack=3))
+    assert env.observation_space.shape == (8, 1, 3)
+    first, _ = env.reset(seed=9)
+    t = [first[4, 0].tolist()]
+    shown = [first]
+    for _ in range(4):
+        frame, *_ = env.step(1)
+        t.append(frame[4, 0].tolist())
+        shown.append(frame)
+    assert t == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    assert [frame[4, 0].tolist() for frame in shown] == t, "frames handed out before stay as they were"
+    assert env.reset(seed=9)[0][4, 0].tolist() == [0, 0, 0]
+    with pytest.raises(UserError, match=r"env\.stack=1"):
+        make_env(EnvSettings("CartPole-v1", {}, stack=2))
+
+
+def test_pong_in_grey():
+    pytest.importorskip("ale_py", reason="needs the extra atari")
+    kwargs = {"obs_type": "grayscale", "frameskip": 4, "repeat_action_probability": 0.0}
+    env = make_env(EnvSettings("ALE/Pong-v5", kwargs, frame_size=84, stack=4))
+    frame, _ = env.reset(seed=0)
+    assert frame.shape == (84, 84, 4) and frame.dtype == np.uint8 and frame.std() > 5
+    for _ in range(20):
+        after, reward, *_ = env.step(2)
+    assert reward in (-1, 0, 1) and not np.array_equal(after[..., 3], after[..., 0])
+
+
+def test_atari_without_its_package_names_the_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(UserError, match=r"\.\[atari\]"):
+        make_env(EnvSettings("ALE/Pong-v5", {}))

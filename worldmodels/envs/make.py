@@ -33,6 +33,7 @@ class EnvSettings(NamedTuple):
     action_high: list[float] | None = None
     crop_rows: int | None = None  # keep the rows above this one (CarRacing: 84, without the indicator bar)
     frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
+    stack: int = 1  # frames shown at once, the newest last, along the channels
 
     def describe(self) -> dict[str, Any]:
         return self._asdict()
@@ -62,17 +63,46 @@ class CropResize(gymnasium.ObservationWrapper):
 
     def __init__(self, env: gymnasium.Env, crop_rows: int | None, size: int):
         super().__init__(env)
-        if not (isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 3):
+        shape = env.observation_space.shape if isinstance(env.observation_space, spaces.Box) else ()
+        if len(shape) not in (2, 3):
             raise UserError(f"frame_size={size} needs an environment with frames; set env.frame_size=null")
-        self.crop_rows, self.size = crop_rows, size
-        self.observation_space = spaces.Box(0, 255, (size, size, env.observation_space.shape[2]), np.uint8)
+        self.crop_rows = crop_rows
+        self.shape = (size, size, *shape[2:]) if len(shape) == 3 else (size, size, 1)  # grey frames get their channel
+        self.observation_space = spaces.Box(0, 255, self.shape, np.uint8)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        return cv2.resize(observation[: self.crop_rows], (self.size, self.size), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(observation[: self.crop_rows], self.shape[:2], interpolation=cv2.INTER_AREA)
+        return small.reshape(self.shape)
+
+
+class StackFrames(gymnasium.Wrapper):
+    """The last `count` frames [H, W, C] along the channels, newest last; an episode begins with copies of its first."""
+
+    def __init__(self, env: gymnasium.Env, count: int):
+        super().__init__(env)
+        shape = env.observation_space.shape or ()
+        if len(shape) != 3:
+            raise UserError(f"env.stack={count} needs an environment with frames; set env.stack=1")
+        self.channels = shape[2]
+        self.frames = np.zeros((*shape[:2], count * shape[2]), np.uint8)
+        self.observation_space = spaces.Box(0, 255, self.frames.shape, np.uint8)
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        frame, info = self.env.reset(**options)
+        self.frames = np.tile(frame, self.frames.shape[2] // self.channels)
+        return self.frames, info
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        frame, *rest = self.env.step(action)
+        # anew each time: what was handed out before must stay as it was
+        self.frames = np.concatenate([self.frames[..., self.channels :], frame], -1)
+        return self.frames, *rest
 
 
 def make_env(settings: EnvSettings) -> gymnasium.Env:
     """One environment with its wrappers."""
+    if settings.id.startswith("ALE/"):
+        _register_atari()
     try:
         env = gymnasium.make(settings.id, disable_env_checker=True, **settings.kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
@@ -88,7 +118,18 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
         env = NarrowActions(env, settings.action_low, settings.action_high)
     if settings.frame_size is not None:
         env = CropResize(env, settings.crop_rows, settings.frame_size)
-    return env
+    if settings.stack < 1:
+        raise UserError(f"env.stack must be at least 1, not {settings.stack}")
+    return env if settings.stack == 1 else StackFrames(env, settings.stack)
+
+
+def _register_atari() -> None:
+    try:
+        import ale_py
+    except ModuleNotFoundError as error:
+        raise UserError("Atari games need ale-py; run: pip install -c constraints.txt -e '.[atari]'") from error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    gymnasium.register_envs(ale_py)
 
 
 def make_envs(

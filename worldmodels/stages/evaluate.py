@@ -86,7 +86,7 @@ def evaluate(
             "environment": environment,
             "wrappers": {
                 key: environment[key]
-                for key in ("action_repeat", "action_low", "action_high", "crop_rows", "frame_size")
+                for key in ("action_repeat", "action_low", "action_high", "crop_rows", "frame_size", "stack")
             },
             "policy": behaviour
             if checkpoint is None

@@ -26,7 +26,7 @@ def describe_environment(env: dict[str, Any]) -> dict[str, Any]:
 
 def env_settings(env: dict[str, Any]) -> EnvSettings:
     """The settings within a config section or a checkpoint's description."""
-    return EnvSettings(**{name: env[name] for name in EnvSettings._fields})
+    return EnvSettings(**{name: env[name] for name in EnvSettings._fields if name in env})
 
 
 def open_envs(env: dict[str, Any], num_envs: int, asynchronous: bool) -> gymnasium.vector.VectorEnv:
