@@ -2,7 +2,7 @@ import pytest
 import torch
 from corridor import DISCRETE, Corridor
 
-from worldmodels.bodies import Normalizer, body_of
+from worldmodels.bodies import MLP, Normalizer, body_of
 from worldmodels.errors import UserError
 from worldmodels.policy_gradient.a2c import A2C
 from worldmodels.policy_gradient.policies import Policy
@@ -43,3 +43,43 @@ def test_statistics_change_between_rollouts_never_within():
 def test_frames_are_not_normalised_twice():
     with pytest.raises(UserError, match=r"policy\.normalize=false"):
         body_of((64, 64, 3), normalize=True)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("sizes", [[5, 3], [5, 7, 3], [5, 7, 6, 3]])
+@pytest.mark.parametrize("lead", [(4,), (4, 6), ()])
+def test_layers_in_one_step_are_torch_s_own(relu, sizes, lead):
+    """Outputs and gradients beside the same layers called one after another, in fp64."""
+    torch.manual_seed(0)
+    network = MLP(sizes, 1.0, relu).double()
+    for parameter in network.parameters():
+        parameter.data.normal_()
+    x = torch.randn(*lead, 5, dtype=torch.float64, requires_grad=True)
+    plain = torch.nn.Sequential(*network)
+    weight = torch.randn(*lead, 3, dtype=torch.float64)
+    parts = [x, *network.parameters()]
+    ours = torch.autograd.grad((network(x).sin() * weight).sum(), parts)
+    theirs = torch.autograd.grad((plain(x).sin() * weight).sum(), parts)
+    assert torch.allclose(network(x), plain(x), atol=1e-14)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(network(x), plain(x), atol=1e-14)
+
+
+def test_layers_in_one_step_under_vmap():
+    """A gradient for each row, as the optimal baseline takes them."""
+    torch.manual_seed(0)
+    network = MLP([5, 7, 3], 1.0)
+    plain = torch.nn.Sequential(*network)
+    x = torch.randn(6, 4, 5)
+
+    def total(parameters, row, by):
+        return torch.func.functional_call(by, parameters, (row,)).square().sum()
+
+    def each(by):
+        own = dict(by.named_parameters())
+        return torch.vmap(torch.func.grad(total), in_dims=(None, 0, None))(own, x, by)
+
+    for one, other in zip(each(network).values(), each(plain).values(), strict=True):
+        assert one.shape[0] == 6 and torch.allclose(one, other, atol=1e-5)

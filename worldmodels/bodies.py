@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -83,13 +84,65 @@ class Normalizer(nn.Module):
         return ((vector - self.mean.float()) / deviation.float()).clamp(-10, 10)
 
 
-def mlp(sizes: Sequence[int], output_gain: float, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
-    """Linear layers, activations between them; orthogonal weights, the last layer's scaled by `output_gain`."""
-    layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(itertools.pairwise(sizes)):
-        last = number == len(sizes) - 2
-        linear = nn.Linear(before, after)
-        nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, activation()]
-    return nn.Sequential(*layers)
+class MLP(nn.Sequential):
+    """Linear layers, activations between them; orthogonal weights, the last layer's scaled by `output_gain`.
+
+    f32 [..., sizes[0]] to [..., sizes[-1]]. The layers are torch's own, but run as one step of autograd: at these sizes
+    its bookkeeping takes several times as long as the arithmetic.
+    """
+
+    def __init__(self, sizes: Sequence[int], output_gain: float, relu: bool = False):
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(itertools.pairwise(sizes)):
+            last = number == len(sizes) - 2
+            linear = nn.Linear(before, after)
+            nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)
+            nn.init.zeros_(linear.bias)
+            layers += [linear] if last else [linear, nn.ReLU() if relu else nn.Tanh()]
+        super().__init__(*layers)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        parameters: Any = [part for layer in list(self)[::2] for part in (layer.weight, layer.bias)]
+        flat = x.reshape(-1, x.shape[-1])
+        run = _Layers.apply if torch.is_grad_enabled() else _Layers.forward
+        return run(flat, self.relu, *parameters)[-1].reshape(*x.shape[:-1], -1)
+
+
+class _Layers(torch.autograd.Function):
+    """x [N, S], whether ReLU (else tanh), and each layer's weight and bias: the output of every layer."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, relu: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
+        outputs = []
+        for number in range(0, len(parameters), 2):
+            x = torch.addmm(parameters[number + 1], x, parameters[number].t())
+            if number + 2 < len(parameters):
+                x = x.relu_() if relu else x.tanh_()
+            outputs.append(x)
+        return tuple(outputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, ctx.relu, *parameters = inputs
+        ctx.mark_non_differentiable(*output[:-1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *output[:-1], *parameters[::2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        layers = len(ctx.saved_tensors) // 2
+        seen, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
+        above = gradients[-1]
+        found: list[Tensor] = []
+        for number in reversed(range(layers)):
+            assert above is not None, "the last output is what a loss is made of"
+            found = [above.t() @ seen[number], above.sum(0), *found]
+            if number or ctx.needs_input_grad[0]:
+                above = above @ weights[number]
+            if number:
+                slope = torch.ops.aten.threshold_backward if ctx.relu else torch.ops.aten.tanh_backward
+                above = slope(above, seen[number], 0) if ctx.relu else slope(above, seen[number])
+        return above if ctx.needs_input_grad[0] else None, None, *found

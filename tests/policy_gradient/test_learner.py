@@ -156,7 +156,7 @@ def test_q_actor_critic_loss_by_hand(target, masks):
             elif target == "sarsa":
                 worth = next_q[t, b, batch.next_action[t, b]]
             else:
-                worth = (torch.softmax(following.logits[t, b], -1) * next_q[t, b]).sum()
+                worth = (following.probabilities[t, b] * next_q[t, b]).sum()
             if masks and batch.terminated[t, b]:
                 worth = 0.0
             chosen = q[t, b, batch.action[t, b]]
@@ -180,7 +180,7 @@ def test_q_actor_critic_s_gradient_leaves_its_targets_alone():
     gradients = torch.autograd.grad(losses["value_loss"], list(learner.policy.critic.parameters()), retain_graph=True)
     q = learner.policy(batch.state)[1].gather(-1, batch.action[..., None]).squeeze(-1)
     with torch.no_grad():
-        probabilities = torch.softmax(learner.policy(batch.next_state)[0].logits, -1)
+        probabilities = learner.policy(batch.next_state)[0].probabilities
         target = batch.reward + 0.99 * (probabilities * learner.policy(batch.next_state)[1]).sum(-1)
     wanted = torch.autograd.grad((q - target).square().mean(), list(learner.policy.critic.parameters()))
     for one, other in zip(gradients, wanted, strict=True):

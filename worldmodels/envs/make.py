@@ -93,10 +93,10 @@ class StackFrames(gymnasium.Wrapper):
         return self.frames, info
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        frame, *rest = self.env.step(action)
+        frame, reward, terminated, truncated, info = self.env.step(action)
         # anew each time: what was handed out before must stay as it was
         self.frames = np.concatenate([self.frames[..., self.channels :], frame], -1)
-        return self.frames, *rest
+        return self.frames, reward, terminated, truncated, info
 
 
 def make_env(settings: EnvSettings) -> gymnasium.Env:

@@ -13,7 +13,7 @@ from torch.distributions import Beta
 from torch.nn import functional
 
 from .. import checkpoints
-from ..bodies import body_of, mlp
+from ..bodies import MLP, body_of
 from ..envs.spaces import action_dim
 from ..errors import UserError
 
@@ -36,25 +36,24 @@ class CategoricalActions:
     """i64 [...] from logits [..., n]."""
 
     def __init__(self, logits: Tensor):
-        self.logits = logits
+        self.log_probabilities = functional.log_softmax(logits, -1)
 
     @property
     def probabilities(self) -> Tensor:
-        return torch.softmax(self.logits, -1)
+        return self.log_probabilities.exp()
 
     def sample(self) -> Tensor:
         """By Gumbel-max."""
-        return (self.logits - torch.empty_like(self.logits).exponential_().log_()).argmax(-1)
+        return (self.log_probabilities - torch.empty_like(self.log_probabilities).exponential_().log_()).argmax(-1)
 
     def greedy(self) -> Tensor:
-        return self.logits.argmax(-1)
+        return self.log_probabilities.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        return functional.log_softmax(self.logits, -1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return self.log_probabilities.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        log_probs = functional.log_softmax(self.logits, -1)
-        return -(log_probs.exp() * log_probs).sum(-1)
+        return -(self.probabilities * self.log_probabilities).sum(-1)
 
 
 class BetaActions:
@@ -157,10 +156,10 @@ class Policy(nn.Module):
         self.body, features = body_of(state_shape, normalize)
         actions = action_dim(action_space)
         outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
-        self.actor = mlp([features, *hidden, outputs], output_gain=0.01)
+        self.actor = MLP([features, *hidden, outputs], output_gain=0.01)
         # Q(s, ·) begins level: π would follow differences that nothing has taught yet
         values, gain = (actions, 0.01) if action_values else (1, 1.0)
-        self.critic = mlp([features, *value_hidden, values], output_gain=gain)
+        self.critic = MLP([features, *value_hidden, values], output_gain=gain)
         if not self.discrete:
             self.register_buffer("low", torch.tensor(action_space["low"]))
             self.register_buffer("high", torch.tensor(action_space["high"]))

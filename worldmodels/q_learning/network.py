@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checkpoints
-from ..bodies import body_of, mlp
+from ..bodies import MLP, body_of
 from ..errors import UserError
 
 
@@ -43,7 +43,7 @@ class QNetwork(nn.Module):
         self.optimizer_state: dict[str, Any] | None = None
         self.actions = int(action_space["n"])
         self.body, features = body_of(state_shape, normalize)
-        self.head = mlp([features, *hidden, self.actions], output_gain=1.0, activation=nn.ReLU)
+        self.head = MLP([features, *hidden, self.actions], output_gain=1.0, relu=True)
 
     def forward(self, state: Tensor) -> Tensor:
         """States [..., S] or u8 [..., H, W, C] to f32 [..., n]."""
