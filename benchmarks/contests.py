@@ -15,15 +15,15 @@ import lightning
 import numpy as np
 import torch
 from harness import Contest, rate
+from learners import a2c, dqn
+from settings import FAST, STOCK
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.utils.data import DataLoader, Dataset
 
 import worldmodels  # noqa: F401  registers worldmodels/CarRacing-v3
-from worldmodels.envs.make import EnvSettings, closing, make_env, make_envs, reset_some
+from worldmodels.envs.make import closing, make_env, make_envs, reset_some
 from worldmodels.memory.training import Memory
-from worldmodels.policy_gradient.a2c import A2C
-from worldmodels.policy_gradient.policies import Policy
 from worldmodels.rollouts.datamodule import ReplayData
 from worldmodels.rollouts.replay import Replay
 from worldmodels.stages.training import ShowProgress
@@ -31,12 +31,9 @@ from worldmodels.tracking import Progress
 from worldmodels.types import Posterior
 from worldmodels.vision.vae import VAE
 from worldmodels.worlds.dream_world import DreamWorld
-from worldmodels.worlds.gym_world import GymWorld, Observed
 
 warnings.filterwarnings("ignore")
 
-FAST = EnvSettings("worldmodels/CarRacing-v3", {"size": 64})
-STOCK = EnvSettings("CarRacing-v3", {}, crop_rows=84, frame_size=64)
 BOX = {"type": "box", "low": [-1.0, 0.0, 0.0], "high": [1.0, 1.0, 1.0]}
 LENGTH, BATCH, LATENT, HIDDEN = 32, 64, 32, 256
 # forward and backward of the LSTM's and the heads' products, for one step of M
@@ -519,93 +516,6 @@ def dream(hidden: int, peer_batch: int, target: float) -> Contest:
     )
 
 
-# 6: A2C
-
-
-def a2c(env: str, target: float) -> Contest:
-    from stable_baselines3 import A2C as TheirA2C
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
-
-    pixels = env == "CarRacing-v3"
-    places = 4 if pixels else 8
-    settings = FAST if pixels else EnvSettings(env, {})
-    envs = make_envs(settings, places, asynchronous=pixels)
-    seeds = iter(range(10**9))
-    world = GymWorld(envs, Observed(envs.single_observation_space), lambda: next(seeds))
-
-    def learner_on(world: GymWorld) -> A2C:
-        policy = Policy(world.state_shape, world.action_space, distribution="gaussian")
-        return A2C(policy, world, steps=5, gae_lambda=1.0)
-
-    def update(learner: A2C, optimizer: torch.optim.Optimizer) -> int:
-        trajectory = learner.play()
-        optimizer.zero_grad()
-        learner.loss(trajectory)["loss"].backward()
-        learner.configure_gradient_clipping(optimizer)
-        optimizer.step()
-        return 5 * places
-
-    learner = learner_on(world)
-    optimizer = learner.configure_optimizers()
-
-    if pixels:
-        vector = make_vec_env(lambda: make_env(STOCK), places, vec_env_cls=SubprocVecEnv)  # pyright: ignore
-    else:
-        vector = make_vec_env(env, places, vec_env_cls=DummyVecEnv)
-    # the optimiser and its rate are ours
-    options: dict[str, Any] = {"device": "cpu", "learning_rate": 7e-4, "use_rms_prop": False}
-    agent = TheirA2C("CnnPolicy" if pixels else "MlpPolicy", vector, **options)
-
-    def theirs() -> int:
-        count = 5 * places * (4 if pixels else 40)
-        agent.learn(count, reset_num_timesteps=False)
-        return count
-
-    def after_equal_steps() -> dict[str, list[float]]:
-        """Mean greedy return over 100 episodes after 100,000 steps, for three seeds."""
-        scores: dict[str, list[float]] = {"ours": [], "theirs": []}
-        for seed in range(3):
-            torch.manual_seed(seed)
-            fresh = learner_on(world)
-            optimizer = fresh.configure_optimizers()
-            for _ in range(100_000 // (5 * places)):
-                update(fresh, optimizer)
-            scores["ours"].append(
-                mean_return(settings, lambda seen, by=fresh: by.policy.act(torch.from_numpy(seen)).numpy())
-            )
-            agent = TheirA2C("MlpPolicy", vector, seed=seed, **options).learn(100_000)
-            scores["theirs"].append(
-                mean_return(settings, lambda seen, by=agent: by.predict(seen, deterministic=True)[0])
-            )
-        return scores
-
-    return Contest(
-        "6",
-        f"A2C on {env}, {places} environments, 5 steps",
-        "steps",
-        "stable-baselines3",
-        lambda: rate(lambda: update(learner, optimizer), 3.0),
-        lambda: rate(theirs, 3.0),
-        target,
-        None,
-        lambda: (envs.close(), vector.close())[0],
-        None if pixels else ("return after the same steps", after_equal_steps),
-    )
-
-
-def mean_return(settings: EnvSettings, act: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Over the first episode of each of 100 environments, seeds that no training has seen."""
-    envs = make_envs(settings, 100, asynchronous=False)
-    seen, _ = envs.reset(seed=10**6)
-    total, playing = np.zeros(100), np.ones(100, np.bool_)
-    while playing.any():
-        seen, reward, terminated, truncated, _ = envs.step(act(seen))
-        total += reward * playing
-        playing &= ~(terminated | truncated)
-    return float(total.mean())
-
-
 CONTESTS: dict[str, Callable[[], Contest]] = {
     "1a": partial(car_racing, "AsyncVectorEnv, stock", 20),
     "1b": partial(car_racing, "envpool", 3),
@@ -621,5 +531,8 @@ CONTESTS: dict[str, Callable[[], Contest]] = {
     "5d": partial(sampling, "frames", "index arithmetic", 1.2),
     "6a": partial(a2c, "CartPole-v1", 3),
     "6b": partial(a2c, "CarRacing-v3", 8),
+    "6c": partial(a2c, "LunarLander-v3", 3),
+    "6d": partial(dqn, "CartPole-v1", 3),
+    "6e": partial(dqn, "LunarLander-v3", 3),
     "7": lightning_overhead,
 }
