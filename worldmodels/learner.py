@@ -19,7 +19,7 @@ class Learner(Module):
     """The world is handed in and never asked what it is.
 
     Playing happens inside `training_step`: a data loader would prefetch, and so play with the weights of one update
-    ago. policy: maps states to actions, `act(state, sample=True)` to play with.
+    ago. policy: maps states to actions, `act(state, sample=True)` to play with, behind a `body` (see `bodies`).
 
     steps: length of a rollout; where `whole_episodes`, the most steps that an episode may take. anneal: the learning
     rate falls linearly to 0 over the training. reward_scale: what is learned from is reward × this: values far from 1
@@ -44,7 +44,7 @@ class Learner(Module):
         self.learning_rate, self.max_gradient_norm, self.anneal = learning_rate, max_gradient_norm, anneal
         self.reward_scale = reward_scale
         self.state: Tensor | None = None
-        self.seen: Tensor | None = None  # states that the policy's statistics have yet to take in
+        self.seen: Tensor | None = None  # states of the last rollout, where the policy has statistics to take them in
         self.steps_played = 0
         self.returns = EpisodeReturns(world.batch)
 
@@ -66,17 +66,14 @@ class Learner(Module):
         """T steps of the world, acting by π; and bool [T, B], False once an episode that is played once is over."""
         if self.state is None or self.whole_episodes:
             self.state = self.world.reset()
-        normalizer = getattr(self.policy, "body", None)
-        if isinstance(normalizer, Normalizer):  # before playing: π stays the same until its gradient is taken
-            if self.seen is not None:
-                normalizer.observe(self.seen)
-            self.seen = None
+        if self.seen is not None:  # not sooner: π stays the same until its gradient is taken
+            self.policy.body.observe(self.seen)
         if getattr(self.world, "records", False) and not self.whole_episodes:
             rollout: Rollout = self.world.rollout(self._act, self.steps)  # pyright: ignore[reportAttributeAccessIssue]
             valid = torch.ones_like(rollout.terminated)
         else:
             rollout, valid = self._play_step_by_step(self.state)
-        if isinstance(normalizer, Normalizer):
+        if isinstance(self.policy.body, Normalizer):
             self.seen = rollout.state[valid]
         self.steps_played += valid.numel()
         self.returns.add(rollout, valid)
