@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file: temporary file, fsync, rename, fsync of the folder."""
+    """Replace a JSON file: temporary file, fsync, rename, fsync of the folder. Lists of numbers stand on one line."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1)
+    text = re.sub(r"\[\n[\d\s.,eE+\[\]-]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    temporary.write_text(text + "\n")
     sync(temporary)
     temporary.rename(path)
     sync(path.parent)
