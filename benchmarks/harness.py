@@ -15,6 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from worldmodels.rollouts.files import write_json
+
 ROUNDS = 5
 RESULTS = Path("results/benchmarks")
 
@@ -66,8 +68,7 @@ def compete(contest: Contest) -> dict:
 
 
 def save(name: str, results: list[dict]) -> None:
-    """results/benchmarks/NAME.json, with what the figures depend on."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    """Into results/benchmarks/NAME.json, with what the figures depend on; rows that were not run stay as they are."""
     packages = ("torch", "lightning", "gymnasium", "stable-baselines3", "torchrl", "envpool", "opencv-python-headless")
     about = {
         "date": time.strftime("%Y-%m-%d"),
@@ -75,7 +76,13 @@ def save(name: str, results: list[dict]) -> None:
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps({**about, "results": results}, indent=1) + "\n")
+    path = RESULTS / f"{name}.json"
+    known = json.loads(path.read_text()) if path.exists() else {"results": []}
+    # before rows had their own, the file had one date for all
+    rows = {(row["work"], row["peer"]): {**{key: known.get(key) for key in about}, **row} for row in known["results"]}
+    rows |= {(row["work"], row["peer"]): {**about, **row} for row in results}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"results": sorted(rows.values(), key=lambda row: row["row"])})
 
 
 def processor() -> str:

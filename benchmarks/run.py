@@ -31,8 +31,7 @@ def main() -> None:
         results.append(result)
     show(results)
     print(f"{time.perf_counter() - started:.0f} seconds")
-    if not chosen:
-        save("gpu" if torch.cuda.is_available() else "cpu", results)
+    save("gpu" if torch.cuda.is_available() else "cpu", results)
 
 
 if __name__ == "__main__":
