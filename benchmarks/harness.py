@@ -11,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
+from worldmodels.envs.make import processor
 from worldmodels.rollouts.files import write_json
 
 ROUNDS = 5
@@ -83,19 +83,6 @@ def save(name: str, results: list[dict]) -> None:
     rows |= {(row["work"], row["peer"]): {**about, **row} for row in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"results": sorted(rows.values(), key=lambda row: row["row"])})
-
-
-def processor() -> str:
-    """The CPU's model and how many cores this process may use."""
-    from worldmodels.envs.workers import default_workers
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(": ", 1)[1] if lines else model
-    gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {default_workers()} cores{gpu}"
 
 
 def show(results: list[dict]) -> None:

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import RESULTS, processor
+from harness import RESULTS
 
+from worldmodels.envs.make import processor
 from worldmodels.evaluation.statistics import summarize
 
 WITHIN = 15.0  # what the interval's ends may be

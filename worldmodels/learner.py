@@ -27,6 +27,7 @@ class Learner(Module):
     """
 
     whole_episodes = False
+    recordable = True  # whether it acts by the state and the weights alone, so that a GPU may record its playing
     shown: tuple[str, ...] = ("train/return",)  # while training goes on
 
     def __init__(
@@ -68,7 +69,7 @@ class Learner(Module):
             self.state = self.world.reset()
         if self.seen is not None:  # not sooner: π stays the same until its gradient is taken
             self.policy.body.observe(self.seen)
-        if getattr(self.world, "records", False) and not self.whole_episodes:
+        if getattr(self.world, "records", False) and self.recordable and not self.whole_episodes:
             rollout: Rollout = self.world.rollout(self._act, self.steps)  # pyright: ignore[reportAttributeAccessIssue]
             valid = torch.ones_like(rollout.terminated)
         else:

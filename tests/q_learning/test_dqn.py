@@ -133,3 +133,13 @@ def test_bad_settings_are_named():
         make(batch_size=0)
     with pytest.raises(UserError, match=r"algo\.capacity=10 must hold a rollout of 12 steps"):
         make(capacity=10)
+    # rows of three: 100 would hold 99, and the warm-up never end
+    with pytest.raises(UserError, match="in rows of 3"):
+        make(capacity=100, warm_up=100)
+
+
+def test_exploration_is_never_recorded():
+    """A recorded rollout would go on with the chance to explore that it was recorded with."""
+    world = Corridor()
+    world.records, world.rollout = True, None
+    assert make(world).next_batch().action.shape == (64,)

@@ -8,7 +8,7 @@ import pytest
 
 from worldmodels.errors import UserError
 from worldmodels.evaluation.plots import band, on_one_axis
-from worldmodels.stages.results import MEDIA, PAGES, picture_of, rebuild, rewritten, studies
+from worldmodels.stages.results import MEDIA, PAGES, TASKS, picture_of, rebuild, rewritten, studies
 from worldmodels.stages.study import PARTS, curve_of
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,15 @@ def test_the_command_of_a_study_still_makes_it(study):
     assert [int(seed) for seed in recorded["seeds"]] == settings["seeds"]
     for seed in recorded["seeds"].values():
         assert len(seed["returns"]) == settings["evaluation"]["episodes"]
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "configs" / "study").glob("*.yaml")))
+def test_every_study_names_what_the_tables_need(study):
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("run_study", [f"study={study}", f"name={study}"])
+    assert config.task in TASKS and config.title and config.seeds
 
 
 def test_pages_and_pictures_of_a_study_by_hand(tmp_path):

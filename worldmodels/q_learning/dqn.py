@@ -22,7 +22,11 @@ class DQN(Learner):
     double: Q chooses the action at s′ and Q′ says what it is worth (van Hasselt et al. 2016, arXiv 1509.06461, eq. 4).
     steps: between rounds of `updates_per_rollout` updates. warm_up: steps before the first one. exploration: the chance
     of an action at random, falling from 1 over `exploration_steps` steps of all environments.
+
+    Raises UserError for counts below 1 and for a capacity that cannot hold a rollout or the warm-up.
     """
+
+    recordable = False  # a recording would keep the first chance to explore
 
     def __init__(
         self,
@@ -48,10 +52,10 @@ class DQN(Learner):
         for name, count in counts.items():
             if count < 1:
                 raise UserError(f"algo.{name} must be at least 1, not {count}")
-        if capacity < max(warm_up, world.batch * steps):
+        if capacity // world.batch * world.batch < max(warm_up, world.batch * steps):  # whole rows are kept
             raise UserError(
                 f"algo.capacity={capacity} must hold a rollout of {world.batch * steps} steps and "
-                f"algo.warm_up={warm_up} steps"
+                f"algo.warm_up={warm_up} steps, in rows of {world.batch}"
             )
         self.discount, self.is_double, self.batch_size = discount, double, batch_size
         self.updates_per_rollout, self.target_every = updates_per_rollout, target_every

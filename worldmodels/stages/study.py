@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..envs.make import versions
+from ..envs.make import processor, versions
 from ..errors import UserError
+from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
@@ -89,7 +89,7 @@ def _train_and_score(settings: dict[str, Any], seed: int) -> dict[str, Any]:
         "returns": [round(value, 3) for value in scores["returns"]],
         "curve": curve_of(run.folder / "metrics.csv"),
         "date": time.strftime("%Y-%m-%d"),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "versions": versions(),
     }
 
@@ -107,8 +107,4 @@ def curve_of(metrics: Path) -> list[tuple[int, float]]:
 
 
 def _line(found: dict[str, Any]) -> str:
-    returns = np.array(found["returns"])
-    return (
-        f"{returns.mean():.1f} ± {returns.std(ddof=1):.1f} over {len(returns)} episodes, {found['env_steps']:,} env "
-        f"steps in {found['seconds']:.0f} s"
-    )
+    return f"{summarize(found['returns'])}; {found['env_steps']:,} env steps in {found['seconds']:.0f} s"
