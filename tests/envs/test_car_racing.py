@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from car_racing_fidelity import compare
 
-from worldmodels.envs.car_racing import _camera
+from worldmodels.envs.car_racing import _camera, _narrowed
 
 
 def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
@@ -49,6 +49,14 @@ def test_the_camera_by_hand():
         assert np.allclose(camera @ [*world, 1], screen)
     # turned left by a right angle, the hull looks along −x
     assert np.allclose(_camera(10.0, 20.0, np.pi / 2, 2.0) @ [9, 20, 1], (500, 598))
+
+
+def test_polygons_are_narrowed_across_the_lane_and_one_without_width_stays():
+    """At one texel a unit, 0.58 off each side of a lane from x = 0 to 4; a kerb where the lap closes has no width."""
+    lane = np.array([(0.0, 0.0), (4.0, 0.0), (4.0, 3.0), (0.0, 3.0)])
+    assert np.allclose(_narrowed(lane, texels=1), [(0.58, 0), (3.42, 0), (3.42, 3), (0.58, 3)])
+    kerb = np.array([(7.0, 0.0), (7.0, 0.0), (8.0, 3.0), (8.0, 3.0)])
+    assert np.allclose(_narrowed(kerb, texels=1), kerb)
 
 
 def test_sizes_that_do_not_exist():
