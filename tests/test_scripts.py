@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -272,6 +273,38 @@ def test_a_study_goes_on_with_the_seeds_that_are_missing(tmp_path):
     assert "1 of 1 seeds to train" in told, "other settings, other results"
     assert "none twice" in run(tmp_path, "run_study", *words, "seeds=[1,1]", fails=True)
     assert "nosuch" in run(tmp_path, "run_study", "study=nosuch", fails=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds worker processes in /proc")
+def test_workers_of_a_killed_study_end(tmp_path):
+    words = ["study=cartpole_a2c", "algo.updates=1000000", "wandb.mode=disabled", "workers=1", "seeds=[0]"]
+    command = [sys.executable, ROOT / "scripts" / "run_study.py", *words]
+    study = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{study.pid}/task/{study.pid}/children")
+    try:
+        wait_until(lambda: list(tmp_path.glob("runs/train_baseline/*/*/metrics.csv")), "the worker trains")
+        workers = [Path("/proc") / number for number in children.read_text().split()]
+    finally:
+        study.kill()
+        study.wait()
+    assert workers
+    wait_until(lambda: not any(map(alive, workers)), "all workers have ended")
+
+
+def wait_until(happened, what, seconds=60):
+    for _ in range(10 * seconds):
+        if happened():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def alive(process):
+    """Whether the process of a /proc folder runs; one that has ended may wait there for its parent."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_tables_and_pictures_are_rebuilt(tmp_path):

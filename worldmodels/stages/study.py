@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -48,7 +50,7 @@ def run_study(settings: dict[str, Any]) -> Path:
     missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
     print(f"{settings['name']}: {len(missing)} of {len(seeds)} seeds to train", flush=True)
     # forked workers would share this one's threads and locks
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
         running = {pool.submit(_train_and_score, settings, seed): seed for seed in missing}
         for done in as_completed(running):
             content["seeds"][str(running[done])] = done.result()
@@ -59,8 +61,17 @@ def run_study(settings: dict[str, Any]) -> Path:
     return path
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """One thread for each worker, and none of them outlives a study that was killed."""
     torch.set_num_threads(1)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    study = multiprocessing.parent_process()
+    assert study is not None, "this runs in a worker"
+    study.join()
+    os._exit(1)
 
 
 def _train_and_score(settings: dict[str, Any], seed: int) -> dict[str, Any]:
