@@ -25,8 +25,18 @@ def body_of(state_shape: Sequence[int], normalize: bool = False) -> tuple[nn.Mod
     return Normalizer(state_shape[0]) if normalize else nn.Identity(), state_shape[0]
 
 
+def _begin(layer: nn.Module, gain: float) -> None:
+    """Orthogonal weights times `gain`, no bias."""
+    nn.init.orthogonal_(layer.get_parameter("weight"), gain)
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
 class FrameBody(nn.Module):
-    """u8 [N, H, W, C] to features [N, features] (Mnih et al. 2015, Nature 518)."""
+    """u8 [N, H, W, C] to features [N, features] (Mnih et al. 2015, Nature 518).
+
+    Orthogonal weights and pixels within ±1: with torch's own weights each layer shrinks what tells two frames apart,
+    with pixels from 0 on it drowns in what they share, and some seeds never learn.
+    """
 
     FEATURES = 256
 
@@ -45,10 +55,12 @@ class FrameBody(nn.Module):
         with torch.no_grad():
             size = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
         self.linear = nn.Sequential(nn.Linear(size, self.FEATURES), nn.ReLU())
+        for layer in (*self.convolutions[:6:2], self.linear[0]):
+            _begin(layer, 2**0.5)
 
     def forward(self, frame: Tensor) -> Tensor:
         lead = frame.shape[:-3]
-        pixels = rearrange(frame.reshape(-1, *frame.shape[-3:]), "n h w c -> n c h w").float() / 255
+        pixels = rearrange(frame.reshape(-1, *frame.shape[-3:]), "n h w c -> n c h w").float() / 127.5 - 1
         return self.linear(self.convolutions(pixels)).reshape(*lead, -1)
 
 
@@ -96,8 +108,7 @@ class MLP(nn.Sequential):
         for number, (before, after) in enumerate(itertools.pairwise(sizes)):
             last = number == len(sizes) - 2
             linear = nn.Linear(before, after)
-            nn.init.orthogonal_(linear.weight, output_gain if last else 2**0.5)
-            nn.init.zeros_(linear.bias)
+            _begin(linear, output_gain if last else 2**0.5)
             layers += [linear] if last else [linear, nn.ReLU() if relu else nn.Tanh()]
         super().__init__(*layers)
         self.relu = relu
