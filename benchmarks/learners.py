@@ -26,7 +26,7 @@ def update(learner: Learner, optimizer: torch.optim.Optimizer) -> int:
     before = learner.steps_played
     batch = learner.next_batch()
     optimizer.zero_grad()
-    learner.loss(batch)["loss"].backward()
+    learner.backward((learner.compiled or learner.loss)(batch)["loss"])
     learner.configure_gradient_clipping(optimizer)
     optimizer.step()
     return learner.steps_played - before
@@ -49,6 +49,7 @@ def a2c(env: str, target: float) -> Contest:
         return A2C(policy, world, steps=5, gae_lambda=1.0)
 
     learner = learner_on(world)
+    learner.compile_loss()
     optimizer = learner.configure_optimizers()
 
     if pixels:
@@ -120,6 +121,7 @@ def dqn(env: str, target: float) -> Contest:
     world = GymWorld(envs, Observed(envs.single_observation_space), lambda: next(seeds))
     network = QNetwork(world.state_shape, world.action_space, [64, 64])
     learner = DQN(network, world, steps, double=False, updates_per_rollout=8, capacity=50_000, target_every=250)
+    learner.compile_loss()
     optimizer = learner.configure_optimizers()
 
     vector = make_vec_env(partial(gymnasium.make, env), places)  # not by name, see above

@@ -114,6 +114,8 @@ class MLP(nn.Sequential):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # which fuses the plain layers
+            return super().forward(x)
         parameters: Any = [part for layer in list(self)[::2] for part in (layer.weight, layer.bias)]
         flat = x.reshape(-1, x.shape[-1])
         run = _Layers.apply if torch.is_grad_enabled() else _Layers.forward

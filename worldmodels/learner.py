@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call, grad_and_value
 
 from . import checkpoints
 from .bodies import Normalizer
@@ -48,6 +50,8 @@ class Learner(Module):
         self.seen: Tensor | None = None  # states of the last rollout, where the policy has statistics to take them in
         self.steps_played = 0
         self.returns = EpisodeReturns(world.batch)
+        self.compiled: Callable[[Any], dict[str, Tensor]] | None = None
+        self.gradients: list[Tensor] = []  # of the batch that `compiled` was called with last, clipped
 
     @classmethod
     def network(cls, world: World, **options: Any) -> Any:
@@ -104,7 +108,7 @@ class Learner(Module):
         return self.policy.act(state, sample=True)
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = self.loss(self.next_batch())
+        losses = (self.compiled or self.loss)(self.next_batch())
         if self.logs_now:
             self.log_losses("train", losses)
             self.log("train/return", self.returns.mean(), batch_size=1)
@@ -113,6 +117,43 @@ class Learner(Module):
             else:
                 self.log("dream_step", float(self.steps_played), batch_size=1)
         return losses["loss"]
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self.loss(batch)
+
+    def compile_loss(self) -> None:
+        """From here on one compiled graph leads from a batch to its losses and clipped gradients, past autograd, whose
+        bookkeeping takes small networks longer than their arithmetic.
+
+        Whole episodes differ in length, each of which would be compiled anew: their loss stays as it is.
+        """
+        if self.whole_episodes:
+            return
+        parameters = {f"policy.{name}": value.detach() for name, value in self.policy.named_parameters()}
+
+        def losses(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            found = functional_call(self, parameters, (batch,))
+            return found["loss"], found
+
+        @torch.compile(fullgraph=True)
+        def step(parameters: dict[str, Tensor], batch: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
+            gradients, (_, found) = grad_and_value(losses, has_aux=True)(parameters, batch)
+            norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
+            scale = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_
+            return [gradient * scale for gradient in gradients.values()], found
+
+        @torch.no_grad()
+        def compiled(batch: Any) -> dict[str, Tensor]:
+            self.gradients, found = step(parameters, batch)
+            return found
+
+        self.compiled = compiled
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self.compiled is None:
+            return super().backward(loss, *args, **kwargs)
+        for parameter, gradient in zip(self.policy.parameters(), self.gradients, strict=True):
+            parameter.grad = gradient
 
     def configure_optimizers(self) -> Any:
         """Adam, its moments where training goes on."""
@@ -125,7 +166,8 @@ class Learner(Module):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_gradient_norm)
+        if self.compiled is None:
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.stamp(checkpoint, self.policy.kind, self.policy.arguments, self.policy.facts)

@@ -31,6 +31,10 @@ class Module(lightning.LightningModule):
         """The "loss" to step on, and its parts, which are logged too."""
         raise NotImplementedError
 
+    def compile_loss(self) -> None:
+        """From here on `loss` runs compiled; the first call takes some ten seconds."""
+        self.loss = torch.compile(self.loss)
+
     @property
     def logs_now(self) -> bool:
         """Whether Lightning writes this update to the loggers: what it would throw away need not be handed to it."""

@@ -86,7 +86,7 @@ def fit(
         enable_version_counter=False,
     )
     if run.compiles:
-        module.loss = torch.compile(module.loss)
+        module.compile_loss()
     started = time.perf_counter()
     with Progress(label, updates, "updates") as progress:
         trainer = lightning.Trainer(

@@ -1,0 +1,97 @@
+"""The compiled update beside the plain one. What is compiled here is traced, then run by torch as it is."""
+
+from functools import partial
+
+import pytest
+import torch
+from corridor import DISCRETE, Corridor
+
+from worldmodels.policy_gradient.a2c import A2C
+from worldmodels.policy_gradient.policies import Policy
+from worldmodels.policy_gradient.ppo import PPO
+from worldmodels.policy_gradient.q_actor_critic import QActorCritic
+from worldmodels.policy_gradient.reinforce import Reinforce
+from worldmodels.q_learning.dqn import DQN
+from worldmodels.q_learning.network import QNetwork
+
+
+class Lane(Corridor):
+    """To the right where the first of two continuous actions is positive."""
+
+    action_space = {"type": "box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
+
+    def step(self, action):
+        return super().step((action[:, 0] > 0).long())
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    yield
+    torch._dynamo.reset()
+
+
+def parts(algorithm, distribution="beta", **options):
+    torch.manual_seed(3)
+    if algorithm is DQN:
+        return DQN(QNetwork([4], DISCRETE, [8]), Corridor(), 4, batch_size=16, warm_up=12, **options)
+    world = Corridor() if distribution == "categorical" else Lane()
+    values = {"action_values": algorithm is QActorCritic}
+    known = {} if distribution == "categorical" else {"distribution": distribution}
+    return algorithm(Policy([4], world.action_space, [8], [8], **known, **values), world, steps=4, **options)
+
+
+CASES = [
+    (A2C, "categorical", {}),
+    (A2C, "categorical", {"normalize_advantage": True, "estimator": "n_step"}),
+    (A2C, "beta", {"entropy_weight": 0.1}),
+    (A2C, "gaussian", {}),
+    (PPO, "beta", {}),
+    (QActorCritic, "categorical", {"target": "max"}),
+    (DQN, "", {"double": True}),
+    (DQN, "", {"double": False}),
+]
+
+
+@pytest.mark.parametrize("algorithm, distribution, options", CASES)
+@pytest.mark.parametrize("norm", [1e-2, 1e2])
+def test_compiled_losses_and_clipped_gradients_are_autograds(traced, algorithm, distribution, options, norm):
+    learner = parts(algorithm, distribution, max_gradient_norm=norm, **options)
+    batch = learner.next_batch()
+    torch.manual_seed(4)  # the Gaussian's entropy is drawn
+    losses = learner.loss(batch)
+    learner.backward(losses["loss"])
+    before = torch.nn.utils.get_total_norm([p.grad for p in learner.policy.parameters() if p.grad is not None])
+    learner.configure_gradient_clipping(None)
+    wanted = {name: p.grad.clone() for name, p in learner.policy.named_parameters()}
+    assert (before > norm) == (norm == 1e-2), "one case is clipped, the other is not"
+
+    learner.policy.zero_grad()
+    learner.compile_loss()
+    torch.manual_seed(4)
+    found = learner.compiled(batch)
+    learner.backward(found["loss"])
+    learner.configure_gradient_clipping(None)
+    for name, value in losses.items():
+        assert torch.allclose(found[name], value, atol=1e-6), name
+    for name, parameter in learner.policy.named_parameters():
+        assert torch.allclose(parameter.grad, wanted[name], atol=1e-6), name
+
+
+def test_a_compiled_update_uses_the_weights_of_now(traced):
+    learner = parts(A2C, "categorical")
+    learner.compile_loss()
+    batch = learner.next_batch()
+    first = learner.compiled(batch)["loss"]
+    with torch.no_grad():
+        for parameter in learner.policy.parameters():
+            parameter.add_(0.1)
+    again = learner.compiled(batch)["loss"]
+    assert not torch.isclose(first, again)
+    assert torch.isclose(again, learner.loss(batch)["loss"], atol=1e-6)
+
+
+def test_whole_episodes_stay_as_they_are(traced):
+    learner = parts(Reinforce, "categorical")
+    learner.compile_loss()
+    assert learner.compiled is None
