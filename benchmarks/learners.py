@@ -26,7 +26,7 @@ def update(learner: Learner, optimizer: torch.optim.Optimizer) -> int:
     before = learner.steps_played
     batch = learner.next_batch()
     optimizer.zero_grad()
-    learner.backward((learner.compiled or learner.loss)(batch)["loss"])
+    learner.backward(learner.losses_of(batch)["loss"])
     learner.configure_gradient_clipping(optimizer)
     optimizer.step()
     return learner.steps_played - before
@@ -72,6 +72,7 @@ def a2c(env: str, target: float) -> Contest:
         for seed in range(3):
             torch.manual_seed(seed)
             fresh = learner_on(world)
+            fresh.compile_loss()
             optimizer = fresh.configure_optimizers()
             for _ in range(100_000 // (5 * places)):
                 update(fresh, optimizer)

@@ -257,6 +257,25 @@ def test_dqn_from_vectors_and_from_pixels(tmp_path):
     assert "discrete" in run(tmp_path, "train_baseline", "env=pendulum", "algo=dqn", fails=True)
 
 
+def test_compiled_or_not_a_learner_learns_the_same(tmp_path):
+    words = ["env=cartpole", "algo=a2c", "algo.updates=12", "algo.steps=5", "algo.critic_learning_rate=0.01"]
+    words += ["algo.anneal=true", "policy.normalize=true", "wandb.mode=disabled"]
+    plain, compiled = (
+        torch.load(tmp_path / made(run(tmp_path, "train_baseline", *words, *more)), weights_only=True)["state_dict"]
+        for more in ([], ["compile=true"])
+    )
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        assert torch.allclose(compiled[name], value, atol=1e-4), name
+
+
+def test_training_goes_on_with_the_groups_it_began_with(tmp_path):
+    words = ["env=cartpole", "algo=a2c", "algo.updates=3", "wandb.mode=disabled"]
+    checkpoint = made(run(tmp_path, "train_baseline", *words))
+    words += [f"continue_from={checkpoint}", "algo.critic_learning_rate=0.01"]
+    assert "critic_learning_rate" in run(tmp_path, "train_baseline", *words, fails=True)
+
+
 def test_a_study_goes_on_with_the_seeds_that_are_missing(tmp_path):
     words = ["study=cartpole_a2c", "algo.updates=12", "algo.steps=8", "evaluation.episodes=3", "wandb.mode=disabled"]
     words += ["results=scores", "workers=2"]

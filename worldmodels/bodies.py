@@ -55,8 +55,9 @@ class FrameBody(nn.Module):
         with torch.no_grad():
             size = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
         self.linear = nn.Sequential(nn.Linear(size, self.FEATURES), nn.ReLU())
-        for layer in (*self.convolutions[:6:2], self.linear[0]):
-            _begin(layer, 2**0.5)
+        for layer in (*self.convolutions, *self.linear):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                _begin(layer, 2**0.5)
 
     def forward(self, frame: Tensor) -> Tensor:
         lead = frame.shape[:-3]

@@ -86,6 +86,8 @@ def build(cls: Any, checkpoint: Checkpoint) -> tuple[Any, Checkpoint]:
 def restored(optimizer: torch.optim.Optimizer, state: dict[str, Any] | None) -> torch.optim.Optimizer:
     """The optimiser, with its moments where training goes on; its learning rate stays the one asked for."""
     if state is not None:
+        if len(state["param_groups"]) != len(optimizer.param_groups):
+            raise UserError("training goes on with an algo.critic_learning_rate where it began without, or the reverse")
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(state)
         for group, rate in zip(optimizer.param_groups, rates):

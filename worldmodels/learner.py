@@ -108,7 +108,7 @@ class Learner(Module):
         return self.policy.act(state, sample=True)
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = (self.compiled or self.loss)(self.next_batch())
+        losses = self.losses_of(self.next_batch())
         if self.logs_now:
             self.log_losses("train", losses)
             self.log("train/return", self.returns.mean(), batch_size=1)
@@ -118,14 +118,20 @@ class Learner(Module):
                 self.log("dream_step", float(self.steps_played), batch_size=1)
         return losses["loss"]
 
+    def losses_of(self, batch: Any) -> dict[str, Tensor]:
+        """The losses that `backward` is to follow."""
+        return (self.compiled or self.loss)(batch)
+
     def forward(self, batch: Any) -> dict[str, Tensor]:
+        """What `functional_call` calls."""
         return self.loss(batch)
 
     def compile_loss(self) -> None:
         """From here on one compiled graph leads from a batch to its losses and clipped gradients, past autograd, whose
         bookkeeping takes small networks longer than their arithmetic.
 
-        Whole episodes differ in length, each of which would be compiled anew: their loss stays as it is.
+        The weights must be where they will be trained. Whole episodes differ in length, each of which would be
+        compiled anew: their loss stays as it is.
         """
         if self.whole_episodes:
             return
@@ -140,7 +146,9 @@ class Learner(Module):
             gradients, (_, found) = grad_and_value(losses, has_aux=True)(parameters, batch)
             norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
             scale = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_
-            return [gradient * scale for gradient in gradients.values()], found
+            # contiguous, as the weights are: convolutions of channels-last frames give theirs in that order, which the
+            # fused optimiser would not notice
+            return [(gradient * scale).contiguous() for gradient in gradients.values()], found
 
         @torch.no_grad()
         def compiled(batch: Any) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 import gymnasium
 import numpy as np
+import pytest
 
 from worldmodels.envs.cart_pole import CartPoleVector
 from worldmodels.envs.make import EnvSettings, make_envs, reset_some
@@ -31,3 +32,9 @@ def test_it_moves_as_cart_pole_does_to_the_bit():
     assert seed > 100, "many episodes"
     unseeded = reset_some(vector, {1: None})  # pyright: ignore[reportArgumentType]
     assert not np.array_equal(unseeded[1], shown[1]) and np.array_equal(unseeded[0], shown[0])
+
+
+@pytest.mark.parametrize("action", [[0, 2], [-1, 1], [0.5, 1.0]])
+def test_actions_that_do_not_exist(action):
+    with pytest.raises(ValueError, match="0 and 1"):
+        CartPoleVector(2).step(np.array(action))

@@ -274,8 +274,9 @@ def _narrowed(polygons: np.ndarray, texels: float = TEXELS) -> np.ndarray:
     """Tiles and kerbs [..., 4, 2], left, right, right, left, less what their sides would spill; ends may overlap."""
     left, right = polygons[..., [0, 3], :], polygons[..., [1, 2], :]
     across = right - left
-    width = np.linalg.norm(across, axis=-1, keepdims=True)  # 0 for some kerbs where the lap closes
-    inwards = across * (SPILL / texels / np.maximum(width, 1e-9))
+    width = np.linalg.norm(across, axis=-1, keepdims=True)
+    spill = SPILL / texels
+    inwards = across * (spill / np.maximum(width, 2 * spill))  # some kerbs have no width, where the lap closes
     left, right = left + inwards, right - inwards
     return np.stack([left[..., 0, :], right[..., 0, :], right[..., 1, :], left[..., 1, :]], -2)
 

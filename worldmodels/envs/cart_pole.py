@@ -1,4 +1,4 @@
-"""CartPole-v1 as arrays: Gymnasium's own vector form, with a seed for each episode and no resets of its own."""
+"""CartPole-v1 as arrays: as Gymnasium's own vector form, with a seed for each episode and no resets of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CartPoleVector(CartPoleVectorEnv):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """The parent's arithmetic in the parent's order, Euler's rule for all four at once."""
-        if action.min() < 0 or action.max() > 1:
+        if not ((action == 0) | (action == 1)).all():
             raise ValueError(f"CartPole's actions are 0 and 1, not {action}")
         _, _, theta, theta_dot = self.state
         force = np.where(action == 1, self.force_mag, -self.force_mag)
