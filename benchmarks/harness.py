@@ -78,8 +78,7 @@ def save(name: str, results: list[dict]) -> None:
     }
     path = RESULTS / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {"results": []}
-    # before rows had their own, the file had one date for all
-    rows = {(row["work"], row["peer"]): {**{key: known.get(key) for key in about}, **row} for row in known["results"]}
+    rows = {(row["work"], row["peer"]): row for row in known["results"]}
     rows |= {(row["work"], row["peer"]): {**about, **row} for row in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"results": sorted(rows.values(), key=lambda row: row["row"])})
