@@ -45,6 +45,19 @@ def test_frames_are_not_normalised_twice():
         body_of((64, 64, 3), normalize=True)
 
 
+def test_a_flat_body_is_one_rectified_layer_on_all_pixels():
+    torch.manual_seed(0)
+    body, features = body_of((4, 5, 2), frame_body="flat")
+    frames = torch.randint(0, 256, (3, 2, 4, 5, 2), dtype=torch.uint8)
+    out = body(frames)
+    assert features == 200 and out.shape == (3, 2, 200)
+    weight, bias = body.linear.weight, body.linear.bias
+    by_hand = torch.einsum("...i,oi->...o", frames.reshape(3, 2, 40) / 127.5 - 1, weight) + bias
+    assert torch.allclose(out, by_hand.clamp(min=0), atol=1e-5)
+    with pytest.raises(UserError, match="frame_body"):
+        body_of((4, 5, 2), frame_body="round")
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("sizes", [[5, 3], [5, 7, 3], [5, 7, 6, 3]])
 @pytest.mark.parametrize("lead", [(4,), (4, 6), ()])

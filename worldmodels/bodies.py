@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,15 +14,21 @@ from torch import Tensor, nn
 from .errors import UserError
 
 
-def body_of(state_shape: Sequence[int], normalize: bool = False) -> tuple[nn.Module, int]:
+def body_of(
+    state_shape: Sequence[int], normalize: bool = False, frame_body: str = "convolutions"
+) -> tuple[nn.Module, int]:
     """The body for frames (H, W, C) or vectors (S,), and how many features it gives.
 
-    Raises UserError for frames with `normalize`: their pixels have one range already.
+    frame_body: "convolutions", or "flat": one hidden layer on all pixels. Raises UserError for another one, and for
+    frames with `normalize`: their pixels have one range already.
     """
+    if frame_body not in FRAME_BODIES:
+        raise UserError(f"unknown policy.frame_body {frame_body!r}; choose {' or '.join(FRAME_BODIES)}")
     if len(state_shape) == 3:
         if normalize:
             raise UserError("policy.normalize is for vectors; frames are scaled anyway: set policy.normalize=false")
-        return FrameBody(state_shape), FrameBody.FEATURES
+        body = FRAME_BODIES[frame_body](state_shape)
+        return body, body.FEATURES
     return Normalizer(state_shape[0]) if normalize else nn.Identity(), state_shape[0]
 
 
@@ -63,6 +70,24 @@ class FrameBody(nn.Module):
         lead = frame.shape[:-3]
         pixels = rearrange(frame.reshape(-1, *frame.shape[-3:]), "n h w c -> n c h w").float() / 127.5 - 1
         return self.linear(self.convolutions(pixels)).reshape(*lead, -1)
+
+
+class FlatBody(nn.Module):
+    """u8 [N, H, W, C] to features [N, 200]: one layer of rectified units on all pixels, as Karpathy 2016 ("Deep
+    reinforcement learning: Pong from pixels") has it."""
+
+    FEATURES = 200
+
+    def __init__(self, shape: Sequence[int]):
+        super().__init__()
+        self.linear = nn.Linear(math.prod(shape), self.FEATURES)
+        _begin(self.linear, 2**0.5)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        return self.linear(frame.flatten(-3).float() / 127.5 - 1).relu()
+
+
+FRAME_BODIES: dict[str, Any] = {"convolutions": FrameBody, "flat": FlatBody}
 
 
 class Normalizer(nn.Module):

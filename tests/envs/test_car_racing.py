@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from car_racing_fidelity import compare
 
-from worldmodels.envs.car_racing import _camera, _narrowed
+from worldmodels.envs.car_racing import _camera, _narrowed, scored
 
 
 def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
@@ -40,6 +40,34 @@ def test_the_clock_counts_simulator_frames():
         _, _, _, truncated, info = env.step(np.array([0, 0.2, 0], np.float32))
         frames += info["frames"]
     assert frames == 30
+
+
+def test_who_leaves_the_road_is_out():
+    """Full gas straight on leaves the track at its first bend; without the rule the same drive goes on."""
+    ruled = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_frames=7)
+    plain = gymnasium.make("worldmodels/CarRacing-v3", size=64)
+    for seed in (0, 1):
+        ruled.reset(seed=seed), plain.reset(seed=seed)
+        away = frames = 0
+        ended = False
+        while not ended:
+            _, reward, ended, truncated, _ = ruled.step(np.array([0, 1, 0], np.float32))
+            _, wanted, terminated, *_ = plain.step(np.array([0, 1, 0], np.float32))
+            assert reward == wanted and not terminated and not truncated
+            frames += 1
+            away = 0 if any(wheel.tiles for wheel in plain.unwrapped.car.wheels) else away + 1
+            assert ended == (away == 7)
+        assert frames > 20
+    with pytest.raises(ValueError, match="off_road_frames"):
+        gymnasium.make("worldmodels/CarRacing-v3", off_road_frames=0)
+
+
+def test_scores_know_nothing_of_a_rule_for_training():
+    fast = {"id": "worldmodels/CarRacing-v3", "kwargs": {"size": 64, "off_road_frames": 7}, "crop_rows": None}
+    assert scored(fast, stock=False) == {**fast, "kwargs": {"size": 64}}
+    assert scored(fast) == {"id": "CarRacing-v3", "kwargs": {}, "crop_rows": 84, "frame_size": 64}
+    other = {"id": "LunarLander-v3", "kwargs": {"continuous": True}}
+    assert scored(other) == other
 
 
 def test_the_camera_by_hand():

@@ -1,3 +1,4 @@
+import cv2
 import gymnasium
 import numpy as np
 import pytest
@@ -87,14 +88,54 @@ def test_stacked_frames_are_the_last_ones_oldest_first():
         make_env(EnvSettings("CartPole-v1", {}, stack=2))
 
 
+def test_the_rows_that_are_kept():
+    frames = make_env(EnvSettings("CarRacing-v3", {}))
+    whole, _ = frames.reset(seed=3)
+    some = make_env(EnvSettings("CarRacing-v3", {}, crop_rows=[20, 84], frame_size=64))
+    kept, _ = some.reset(seed=3)
+    assert np.array_equal(kept, cv2.resize(whole[20:84], (64, 64), interpolation=cv2.INTER_AREA))
+    with pytest.raises(UserError, match="crop_rows"):
+        make_env(EnvSettings("CarRacing-v3", {}, crop_rows=[84, 84], frame_size=64))
+
+
+def test_what_changed_since_the_frame_before():
+    """Half the difference around 128, of two environments that play the same; none at first."""
+    plain = make_env(EnvSettings("CarRacing-v3", {}, crop_rows=84, frame_size=64))
+    env = make_env(EnvSettings("CarRacing-v3", {}, crop_rows=84, frame_size=64, difference=True))
+    for seed in (3, 4):
+        before, _ = plain.reset(seed=seed)
+        first, _ = env.reset(seed=seed)
+        assert (first == 128).all()
+        for _ in range(3):
+            frame, *_ = plain.step(np.array([0.5, 1, 0], np.float32))
+            changed, *_ = env.step(np.array([0.5, 1, 0], np.float32))
+            assert np.array_equal(changed, 128 + np.floor((frame.astype(float) - before) / 2))
+            before = frame
+    assert changed.std() > 1 and env.observation_space.contains(changed)
+    with pytest.raises(UserError, match=r"env\.difference=false"):
+        make_env(EnvSettings("CartPole-v1", {}, difference=True))
+
+
+def test_chosen_actions_are_numbered_from_0():
+    env = make_env(EnvSettings("CartPole-v1", {}, actions=[1]))
+    plain = make_env(EnvSettings("CartPole-v1", {}))
+    env.reset(seed=0), plain.reset(seed=0)
+    assert env.action_space.n == 1 and np.array_equal(env.step(0)[0], plain.step(1)[0])
+    for actions in ([], [0, 0], [0, 2]):
+        with pytest.raises(UserError, match=r"env\.actions"):
+            make_env(EnvSettings("CartPole-v1", {}, actions=actions))
+    with pytest.raises(UserError, match=r"env\.actions=null"):
+        make_env(EnvSettings("CarRacing-v3", {}, actions=[1]))
+
+
 def test_pong_in_grey():
     pytest.importorskip("ale_py", reason="needs the extra atari")
     kwargs = {"obs_type": "grayscale", "frameskip": 4, "repeat_action_probability": 0.0}
-    env = make_env(EnvSettings("ALE/Pong-v5", kwargs, frame_size=84, stack=4))
+    env = make_env(EnvSettings("ALE/Pong-v5", kwargs, actions=[2, 3], frame_size=84, stack=4))
     frame, _ = env.reset(seed=0)
     assert frame.shape == (84, 84, 4) and frame.dtype == np.uint8 and frame.std() > 5
     for _ in range(20):
-        after, reward, *_ = env.step(2)
+        after, reward, *_ = env.step(0)
     assert reward in (-1, 0, 1) and not np.array_equal(after[..., 3], after[..., 0])
 
 

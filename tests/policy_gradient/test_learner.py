@@ -257,3 +257,20 @@ def test_unknown_estimators_are_named():
         make(Reinforce, Corridor(), estimator="all")
     with pytest.raises(UserError, match="baseline"):
         make(Reinforce, Corridor(), baseline="best")
+
+
+def test_a_point_ends_what_the_actions_before_it_answer_for():
+    """γ = 0.5; rewards 0 1 0 0 −1 0 in one place: without points the later ones reach back past the earlier."""
+    reward = torch.tensor([0.0, 1.0, 0.0, 0.0, -1.0, 0.0])[:, None]
+    never = torch.zeros(6, 1, dtype=torch.bool)
+    last = never.clone()
+    last[-1] = True
+    state, action = torch.zeros(6, 1, 4), torch.zeros(6, 1, dtype=torch.int64)
+    played = Trajectory(state, action, reward, last, never, torch.zeros(6, 1), ~never)
+    for points, wanted in (
+        (True, [0.5, 1, -0.25, -0.5, -1, 0]),
+        (False, [0.5 - 1 / 16, 1 - 1 / 8, -0.25, -0.5, -1, 0]),
+    ):
+        learner = make(Reinforce, Corridor(), discount=0.5, points=points)
+        found, _ = learner.estimate(played, torch.zeros(6, 1))
+        assert found.flatten().tolist() == pytest.approx(wanted)

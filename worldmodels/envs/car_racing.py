@@ -23,6 +23,7 @@ from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W
 from gymnasium.wrappers import TimeLimit
 
 from .action_repeat import ActionRepeat
+from .off_road import OffRoadEnd
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
@@ -221,20 +222,33 @@ class CarRacing(car_racing.CarRacing):
         return self.scores[text]
 
 
-def make(size: int = 96, action_repeat: int = 1, time_limit: int = 1000, **kwargs: Any) -> gymnasium.Env:
+def make(
+    size: int = 96,
+    action_repeat: int = 1,
+    time_limit: int = 1000,
+    off_road_frames: int | None = None,
+    **kwargs: Any,
+) -> gymnasium.Env:
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
-    Raises ValueError for another size than 64 or 96, or an action_repeat below 1.
+    off_road_frames: end an episode off the road, see `OffRoadEnd`. Raises ValueError for another size than 64 or 96,
+    or an action_repeat or off_road_frames below 1.
     """
-    env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
+    env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
+    env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames)
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 
 
-def stock_of(environment: dict[str, Any]) -> dict[str, Any]:
-    """The description of an environment with CarRacing drawn by the stock class, for scores that are compared."""
+def scored(environment: dict[str, Any], stock: bool = True) -> dict[str, Any]:
+    """The description of an environment as scores are taken on it: CarRacing without a rule made for training.
+
+    stock: drawn by the stock class as well, for scores that are compared.
+    """
     if environment["id"] != "worldmodels/CarRacing-v3":
         return environment
-    kwargs = dict(environment["kwargs"])
+    kwargs = {name: value for name, value in environment["kwargs"].items() if name != "off_road_frames"}
+    if not stock:
+        return {**environment, "kwargs": kwargs}
     size = kwargs.pop("size", 96)
     crop = {"crop_rows": 84, "frame_size": 64} if size == 64 else {}
     return {**environment, "id": "CarRacing-v3", "kwargs": kwargs, **crop}

@@ -33,8 +33,10 @@ class EnvSettings(NamedTuple):
     action_repeat: int = 1
     action_low: list[float] | None = None  # act within a part of the action space
     action_high: list[float] | None = None
-    crop_rows: int | None = None  # keep the rows above this one (CarRacing: 84, without the indicator bar)
+    actions: list[int] | None = None  # play only these of the discrete actions
+    crop_rows: int | list[int] | None = None  # keep the rows above this one, or [first, end) (CarRacing: 84, no bar)
     frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
+    difference: bool = False  # show what changed since the frame before, half of it around 128
     stack: int = 1  # frames shown at once, the newest last, along the channels
 
     def describe(self) -> dict[str, Any]:
@@ -60,21 +62,63 @@ class NarrowActions(gymnasium.Wrapper):
         self.action_space = spaces.Box(lower, upper)
 
 
-class CropResize(gymnasium.ObservationWrapper):
-    """Keep the upper rows of a frame and shrink them to a square, area-averaged."""
+class ChosenActions(gymnasium.ActionWrapper):
+    """The same environment with `actions` alone of its discrete ones, numbered from 0."""
 
-    def __init__(self, env: gymnasium.Env, crop_rows: int | None, size: int):
+    def __init__(self, env: gymnasium.Env, actions: list[int]):
         super().__init__(env)
-        shape = env.observation_space.shape if isinstance(env.observation_space, spaces.Box) else ()
+        space = env.action_space
+        if not isinstance(space, spaces.Discrete):
+            raise UserError(f"env.actions needs discrete actions, not {space}; set env.actions=null")
+        if not actions or len(set(actions)) < len(actions) or not all(space.contains(action) for action in actions):
+            raise UserError(f"env.actions={actions} must name some of the actions 0 to {space.n - 1}, none twice")
+        self.chosen = actions
+        self.action_space = spaces.Discrete(len(actions))
+
+    def action(self, action: Any) -> int:
+        return self.chosen[int(action)]
+
+
+class CropResize(gymnasium.ObservationWrapper):
+    """Keep some rows of a frame, see `EnvSettings.crop_rows`, and shrink them to a square, area-averaged."""
+
+    def __init__(self, env: gymnasium.Env, crop_rows: int | list[int] | None, size: int):
+        super().__init__(env)
+        space = env.observation_space
+        shape: tuple[int, ...] = space.shape if isinstance(space, spaces.Box) else ()
         if len(shape) not in (2, 3):
             raise UserError(f"frame_size={size} needs an environment with frames; set env.frame_size=null")
-        self.crop_rows = crop_rows
+        self.rows = slice(*crop_rows) if isinstance(crop_rows, list) else slice(crop_rows)
+        if not len(range(*self.rows.indices(shape[0]))):
+            raise UserError(f"env.crop_rows={crop_rows} leaves nothing of frames with {shape[0]} rows")
         self.shape = (size, size, *shape[2:]) if len(shape) == 3 else (size, size, 1)  # grey frames get their channel
         self.observation_space = spaces.Box(0, 255, self.shape, np.uint8)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        small = cv2.resize(observation[: self.crop_rows], self.shape[:2], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(observation[self.rows], self.shape[:2], interpolation=cv2.INTER_AREA)
         return small.reshape(self.shape)
+
+
+class FrameDifference(gymnasium.Wrapper):
+    """What changed since the frame before, u8: 128 + half the difference; an episode begins with none."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        if len(env.observation_space.shape or ()) != 3:
+            raise UserError("env.difference needs an environment with frames; set env.difference=false")
+        self.before = np.zeros(0, np.int16)
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        frame, info = self.env.reset(**options)
+        self.before = frame.astype(np.int16)
+        return np.full_like(frame, 128), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        now = frame.astype(np.int16)
+        changed = (128 + (now - self.before) // 2).astype(np.uint8)  # 0 to 255: half of ±255, rounded down
+        self.before = now
+        return changed, reward, terminated, truncated, info
 
 
 class StackFrames(gymnasium.Wrapper):
@@ -118,8 +162,12 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
         env = ActionRepeat(env, settings.action_repeat)
     if settings.action_low is not None or settings.action_high is not None:
         env = NarrowActions(env, settings.action_low, settings.action_high)
+    if settings.actions is not None:
+        env = ChosenActions(env, settings.actions)
     if settings.frame_size is not None:
         env = CropResize(env, settings.crop_rows, settings.frame_size)
+    if settings.difference:
+        env = FrameDifference(env)
     if settings.stack < 1:
         raise UserError(f"env.stack must be at least 1, not {settings.stack}")
     return env if settings.stack == 1 else StackFrames(env, settings.stack)

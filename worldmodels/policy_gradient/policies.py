@@ -119,8 +119,8 @@ class Policy(nn.Module):
 
     state_shape: (S,) for vectors and latent states, (H, W, C) for frames; action_space: as envs.spaces.describe gives
     it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions;
-    normalize: vectors by their running mean and deviation. action_values: the critic gives Q(s, a) of every discrete
-    action, [..., n], in place of V(s), [...].
+    normalize: vectors by their running mean and deviation; frame_body: see `bodies.body_of`. action_values: the critic
+    gives Q(s, a) of every discrete action, [..., n], in place of V(s), [...].
     """
 
     kind = "policy"
@@ -134,6 +134,7 @@ class Policy(nn.Module):
         distribution: str = "beta",
         action_values: bool = False,
         normalize: bool = False,
+        frame_body: str = "convolutions",
     ):
         super().__init__()
         if distribution not in ("beta", "gaussian"):
@@ -146,6 +147,7 @@ class Policy(nn.Module):
             "distribution": distribution,
             "action_values": action_values,
             "normalize": normalize,
+            "frame_body": frame_body,
         }
         self.facts: dict[str, Any] = {}
         self.optimizer_state: dict[str, Any] | None = None
@@ -153,7 +155,7 @@ class Policy(nn.Module):
         self.action_values = action_values
         if action_values and not self.discrete:
             raise UserError("a critic of every action needs discrete actions; choose algo=a2c for continuous ones")
-        self.body, features = body_of(state_shape, normalize)
+        self.body, features = body_of(state_shape, normalize, frame_body)
         actions = action_dim(action_space)
         outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
         self.actor = MLP([features, *hidden, outputs], output_gain=0.01)

@@ -67,7 +67,11 @@ class DQN(Learner):
     @classmethod
     def network(cls, world: World, **options: Any) -> QNetwork:
         """hidden: options["value_hidden"], as of any critic."""
-        return QNetwork(world.state_shape, world.action_space, options["value_hidden"], options["normalize"])
+        return QNetwork(
+            world.state_shape,
+            world.action_space,
+            *(options[name] for name in ("value_hidden", "normalize", "frame_body")),
+        )
 
     def chance_to_explore(self) -> float:
         """ε now."""

@@ -29,6 +29,7 @@ class QNetwork(nn.Module):
         action_space: dict[str, Any],
         hidden: Sequence[int] = (64, 64),
         normalize: bool = False,
+        frame_body: str = "convolutions",
     ):
         super().__init__()
         if action_space["type"] != "discrete":
@@ -38,11 +39,12 @@ class QNetwork(nn.Module):
             "action_space": action_space,
             "hidden": list(hidden),
             "normalize": normalize,
+            "frame_body": frame_body,
         }
         self.facts: dict[str, Any] = {}
         self.optimizer_state: dict[str, Any] | None = None
         self.actions = int(action_space["n"])
-        self.body, features = body_of(state_shape, normalize)
+        self.body, features = body_of(state_shape, normalize, frame_body)
         self.head = MLP([features, *hidden, self.actions], output_gain=1.0, relu=True)
 
     def forward(self, state: Tensor) -> Tensor:

@@ -57,11 +57,12 @@ def train_controller(
     see_cell: bool = False,
     device: str = "auto",
     continue_from: str | Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> StageResult:
     """C on states cat(z, h), or cat(z, h, c) with see_cell.
 
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
-    environments seen through V and M).
+    environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of).
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -82,8 +83,8 @@ def train_controller(
     if world == "dream":
         dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where, run.compiles)
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from)
-    envs = open_envs(environment, num_envs, asynchronous)
-    with closing(envs):
+    trained_on = {**environment, "kwargs": {**environment["kwargs"], **(env_kwargs or {})}}
+    with closing(open_envs(trained_on, num_envs, asynchronous)) as envs:
         real = GymWorld(
             envs, models.tracker(num_envs, see_cell=see_cell), _training_seeds(seed), environment["action_repeat"]
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.car_racing import stock_of
+from ..envs.car_racing import scored
 from ..envs.make import closing, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
@@ -59,7 +59,7 @@ def evaluate(
         chooser = make_behaviour(behaviour, restore(environment["action"]))
     else:
         raise UserError("nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour=uniform")
-    environment = stock_of(environment) if stock else environment
+    environment = scored(environment, stock)
     seeds = [environment_seed(split, index) for index in range(episodes)]
     label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
     with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:
