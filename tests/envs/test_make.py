@@ -116,6 +116,21 @@ def test_what_changed_since_the_frame_before():
         make_env(EnvSettings("CartPole-v1", {}, difference=True))
 
 
+def test_a_description_from_before_a_field_was_added_is_still_the_same_environment():
+    plain = EnvSettings("CartPole-v1", {})
+    assert plain.describe() == {
+        "id": "CartPole-v1",
+        "kwargs": {},
+        "action_repeat": 1,
+        "action_low": None,
+        "action_high": None,
+        "crop_rows": None,
+        "frame_size": None,
+        "stack": 1,
+    }
+    assert plain._replace(actions=[1]).describe() == {**plain.describe(), "actions": [1]}
+
+
 def test_chosen_actions_are_numbered_from_0():
     env = make_env(EnvSettings("CartPole-v1", {}, actions=[1]))
     plain = make_env(EnvSettings("CartPole-v1", {}))

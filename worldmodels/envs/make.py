@@ -40,7 +40,12 @@ class EnvSettings(NamedTuple):
     stack: int = 1  # frames shown at once, the newest last, along the channels
 
     def describe(self) -> dict[str, Any]:
-        return self._asdict()
+        """What tells environments apart: later fields where they are set, so that older descriptions still equal."""
+        found = self._asdict()
+        return {name: found[name] for name in found if name not in LATER or found[name] != self._field_defaults[name]}
+
+
+LATER = ("actions", "difference")  # fields that stores and checkpoints of before know nothing of
 
 
 class NarrowActions(gymnasium.Wrapper):
@@ -84,8 +89,7 @@ class CropResize(gymnasium.ObservationWrapper):
 
     def __init__(self, env: gymnasium.Env, crop_rows: int | list[int] | None, size: int):
         super().__init__(env)
-        space = env.observation_space
-        shape: tuple[int, ...] = space.shape if isinstance(space, spaces.Box) else ()
+        shape = tuple(env.observation_space.shape or ())
         if len(shape) not in (2, 3):
             raise UserError(f"frame_size={size} needs an environment with frames; set env.frame_size=null")
         self.rows = slice(*crop_rows) if isinstance(crop_rows, list) else slice(crop_rows)
