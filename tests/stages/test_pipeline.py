@@ -57,6 +57,44 @@ def test_it_runs_resumes_and_notices_changes(settings, capsys):
     assert not resumed["M 1"] and not resumed["C in the dream 1"] and not resumed["evaluate C"]
 
 
+def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, monkeypatch, capsys):
+    """C's validation means are made up: 3, 5, 4, 2. The second is scored, the fourth is the last of six."""
+    from worldmodels.stages import pipeline as module
+
+    settings["rounds"] = 6
+    settings["validation"] |= {"episodes": 2, "patience": 2}
+    settings["guard"] |= {"dreams": 8, "repair": ["temperature"]}
+    means, temperatures = iter((3.0, 5.0, 4.0, 2.0)), []
+    played, learned = module.evaluate, module.train_controller
+
+    def evaluate(run, **options):
+        result = played(run, **options)
+        if options["split"] == "validation":
+            result.scores["mean"] = next(means)
+        return result
+
+    def train_controller(run, **options):
+        temperatures.append(options["temperature"])
+        return learned(run, **options)
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(module, "train_controller", train_controller)
+    monkeypatch.setattr(module, "payable", lambda *_: -100.0)  # any dream is too good
+    rows = run_pipeline(settings)
+    by_stage = {row.stage: row for row in rows}
+    assert "C in the dream 4" in by_stage and "C in the dream 5" not in by_stage
+    read = json.loads(Path(by_stage["evaluate C"].artefacts["scores"]).read_text())["policy"]["controller"]
+    assert read["path"] == by_stage["C in the dream 2"].artefacts["checkpoint"]
+    rounds = json.loads((Path(settings["runs"]) / "pipeline" / "small" / "rounds.json").read_text())
+    assert [one["validation"] for one in rounds] == [3, 5, 4, 2]
+    assert all(one["gap"] == one["dream_reward"] - one["real_reward"] for one in rounds)
+    frames = [row.scores["frames"] for row in rows if row.stage.startswith(("collect", "validate"))]
+    assert rounds[-1]["frames"] == sum(frames) > rounds[0]["frames"] > 0
+    assert temperatures == pytest.approx([1.15**times for times in range(4)])
+    printed = capsys.readouterr().out
+    assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
+
+
 def test_lost_and_damaged_results_are_made_again(settings):
     settings["rounds"] = 1
     rows = {row.stage: row for row in run_pipeline(settings)}
@@ -95,7 +133,16 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     assert section["model"]["width"] == 1.0
     with pytest.raises(UserError, match="depth"):
         merged(section, {"model": {"depth": 3}})
-    for wrong in ({"again": {"evaluation": {}}}, {"world": "moon"}, {"rounds": 0}, {"device": "tpu"}):
+    impatient = {"validation": {"episodes": 0, "patience": 2}}
+    strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
+    for wrong in (
+        {"again": {"evaluation": {}}},
+        {"world": "moon"},
+        {"rounds": 0},
+        {"device": "tpu"},
+        impatient,
+        strange,
+    ):
         with pytest.raises(UserError):
             run_pipeline({**settings, **wrong})
     assert not Path(settings["data"]).exists(), "refused before anything was made"

@@ -99,5 +99,9 @@ def evaluate(
         "frames",
         str(summary),
         {"scores": path},
-        {"mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high, "n": summary.n},
+        {
+            **{name: getattr(summary, name) for name in ("mean", "sd", "low", "high", "n")},
+            "reward_per_step": sum(returns) / steps,
+            "frames": steps * environment["action_repeat"],
+        },
     )

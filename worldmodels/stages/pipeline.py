@@ -15,10 +15,13 @@ from rich.table import Table
 from ..checkpoints import sha256
 from ..errors import UserError
 from ..rollouts.files import write_json
+from ..rollouts.store import RolloutStore
 from ..tracking import Run, StageResult, figure, pick_device
 from .collect import collect
 from .controller import train_controller
+from .dream_score import payable, score_dream
 from .evaluate import evaluate
+from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
 from .memory import train_mdnrnn
 from .video import dream_video
 from .vision import train_vae
@@ -106,66 +109,148 @@ def merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+class Models(NamedTuple):
+    """What a round hands to the next one, and the best one to the scores."""
+
+    vision: Path | None = None
+    memory: Path | None = None
+    controller: Path | None = None
+
+
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; then scores and a film.
 
     settings: the config's sections; `again` holds what differs from the second round on. V (unless its `again` section
-    is null), M and C go on from the round before. Run again with the same settings, it goes on where it stopped.
+    is null), M and C go on from the round before. With `validation.episodes`, C plays that many validation tracks
+    after each round: the best one is scored, and `validation.patience` rounds without a better one are the last. Each
+    round's figures, and what `guard` finds suspicious about them, are printed and go into rounds.json beside
+    finished.json. Run again with the same settings, it goes on where it stopped.
     """
-    rounds, name, env, seed = settings["rounds"], settings["name"], settings["env"], settings["seed"]
-    if rounds < 1:
-        raise UserError(f"rounds={rounds} makes nothing; set rounds=1 or more")
+    _check(settings)
+    pipeline = Pipeline(settings["name"], settings)
+    stores: list[Path] = []
+    rounds: list[Round] = []
+    made = best = Models()
+    repairs = 0
+    for number in range(settings["rounds"]):
+        changed = settings["again"] if number else {}
+        plan = {part: merged(settings[part], changed.get(part) or {}) for part in ROUND}
+        plan = repaired(plan, settings["guard"]["repair"], repairs)
+        keeps_vision = made.vision is not None and changed.get("vision", {}) is None
+        made = _one_round(pipeline, plan, number, made, stores, keeps_vision)
+        rounds.append(_looked_at(pipeline, plan, number, made, stores))
+        suspicious = warnings_of(rounds)
+        repairs += bool(suspicious)
+        _tell(pipeline, rounds, suspicious)
+        scores = [one.validation for one in rounds if one.validation is not None]
+        if not scores or scores[-1] == max(scores):
+            best = made
+        if out_of_patience(scores, settings["validation"]["patience"]):
+            print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
+            break
+
+    env, device = settings["env"], settings["device"]
+    scoring = {**settings["evaluation"], **_vector(env), "seed": settings["seed"], "device": device}
+    pipeline.stage("evaluate C", evaluate, _checkpoint_of(best), **scoring)
+    stock = {**env, "action_low": None, "action_high": None}  # random over all that the environment allows
+    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=stock, **scoring)
+    pipeline.stage(
+        "video", dream_video, _checkpoint_of(best), **settings["video"], seed=settings["seed"], device=device
+    )
+    return pipeline.rows
+
+
+def _check(settings: dict[str, Any]) -> None:
+    if settings["rounds"] < 1:
+        raise UserError(f"rounds={settings['rounds']} makes nothing; set rounds=1 or more")
     if settings["world"] not in ("dream", "latent"):
         raise UserError(f"unknown world {settings['world']!r}; choose dream or latent")
     if strange := set(settings["again"]) - set(ROUND):
         raise UserError(f"again.{strange.pop()} is unknown; again has {', '.join(ROUND)}")
+    check_repairs(settings["guard"]["repair"])
+    if settings["validation"]["patience"] is not None and not settings["validation"]["episodes"]:
+        raise UserError("validation.patience waits for scores; set validation.episodes as well")
     pick_device(settings["device"])
-    pipeline = Pipeline(name, settings)
-    device = settings["device"]
-    data = Path(settings["data"])
-    vector = {"num_envs": env["num_envs"], "asynchronous": env["asynchronous"]}
-    stores: list[Path] = []
-    vision = memory = controller = None
 
-    for number in range(rounds):
-        label = f" {number + 1}" if rounds > 1 else ""
-        changed = settings["again"] if number else {}
-        plan = {part: merged(settings[part], changed.get(part) or {}) for part in ROUND}
 
-        # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
-        given = plan["collect"].pop("checkpoint")
-        inputs: Inputs = {"checkpoint": controller or (Path(given) if given else None)}
-        collecting = {**plan["collect"], "env": env, "seed": seed + 10_000 * number, "device": device}
-        store = data / "rollouts" / f"{name}_{number + 1}_{key_of('collect', inputs, collecting)[:8]}"
-        row = pipeline.stage(f"collect{label}", collect, inputs, **collecting, store=str(store), complete=True)
-        stores = [*stores, Path(row.artefacts["store"])]
+def _vector(env: dict[str, Any]) -> dict[str, Any]:
+    return {"num_envs": env["num_envs"], "asynchronous": env["asynchronous"]}
 
-        if vision is None or changed.get("vision", {}) is not None:
-            inputs = {"stores": stores, "continue_from": vision}
-            row = pipeline.stage(f"V{label}", train_vae, inputs, **plan["vision"], seed=seed, device=device)
-            vision = Path(row.artefacts["checkpoint"])
 
-        inputs = {"stores": stores, "vision": vision, "continue_from": memory}
-        latents = str(data / "latents")
+def _checkpoint_of(made: Models) -> Inputs:
+    return {"checkpoint": made.controller, "vision": made.vision, "memory": made.memory}
+
+
+def _label(pipeline: Pipeline, number: int) -> str:
+    return f" {number + 1}" if pipeline.settings["rounds"] > 1 else ""
+
+
+def _one_round(
+    pipeline: Pipeline, plan: dict[str, Any], number: int, before: Models, stores: list[Path], keeps_vision: bool
+) -> Models:
+    """Collect, V (unless it is kept), M, C; the round's store is appended to `stores`."""
+    settings = pipeline.settings
+    env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
+
+    # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
+    given = plan["collect"].pop("checkpoint")
+    inputs: Inputs = {"checkpoint": before.controller or (Path(given) if given else None)}
+    collecting = {**plan["collect"], "env": env, "seed": seed + 10_000 * number, "device": device}
+    name = f"{pipeline.name}_{number + 1}_{key_of('collect', inputs, collecting)[:8]}"
+    store = str(Path(settings["data"]) / "rollouts" / name)
+    row = pipeline.stage(f"collect{label}", collect, inputs, **collecting, store=store, complete=True)
+    stores.append(Path(row.artefacts["store"]))
+
+    vision = before.vision
+    if not keeps_vision:
+        inputs = {"stores": list(stores), "continue_from": vision}
+        row = pipeline.stage(f"V{label}", train_vae, inputs, **plan["vision"], seed=seed, device=device)
+        vision = Path(row.artefacts["checkpoint"])
+
+    inputs = {"stores": list(stores), "vision": vision, "continue_from": before.memory}
+    latents = str(Path(settings["data"]) / "latents")
+    row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **plan["memory"], seed=seed, device=device, latents=latents)
+    memory = Path(row.artefacts["checkpoint"])
+
+    inputs = {"vision": vision, "memory": memory, "continue_from": before.controller}
+    learning = {**plan["controller"], "world": settings["world"], "policy": settings["policy"]}
+    learning |= {"algo": plan["algo"], **_vector(env)}
+    where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
+    row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
+    return Models(vision, memory, Path(row.artefacts["checkpoint"]))
+
+
+def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Models, stores: list[Path]) -> Round:
+    """C on validation tracks and in the dream, as far as the settings ask for it."""
+    settings = pipeline.settings
+    env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
+    found: dict[str, float] = {}
+    if settings["validation"]["episodes"]:
+        looking = {"split": "validation", "episodes": settings["validation"]["episodes"], "stock": False}
+        looking |= {**_vector(env), "seed": seed, "device": device}
+        row = pipeline.stage(f"validate C{label}", evaluate, _checkpoint_of(made), **looking)
+        found |= {"validation": row.scores["mean"], "real_reward": row.scores["reward_per_step"]}
+    if settings["world"] == "dream" and settings["guard"]["dreams"]:
+        dreaming = {name: plan["controller"][name] for name in ("horizon", "temperature")}
+        inputs: Inputs = {"checkpoint": made.controller, "memory": made.memory}
+        dreams = settings["guard"]["dreams"]
         row = pipeline.stage(
-            f"M{label}", train_mdnrnn, inputs, **plan["memory"], seed=seed, device=device, latents=latents
+            f"dream of C{label}", score_dream, inputs, dreams=dreams, **dreaming, seed=seed, device=device
         )
-        memory = Path(row.artefacts["checkpoint"])
+        found["dream_reward"] = row.scores["reward_per_step"]
+        found["payable"] = payable([RolloutStore.open(store) for store in stores], dreaming["horizon"])
+    frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in pipeline.rows)
+    return Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
 
-        inputs = {"vision": vision, "memory": memory, "continue_from": controller}
-        learning = {**plan["controller"], "world": settings["world"], "policy": settings["policy"]}
-        learning |= {"algo": plan["algo"], **vector}
-        where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
-        row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
-        controller = Path(row.artefacts["checkpoint"])
 
-    scoring = {**settings["evaluation"], **vector, "seed": seed, "device": device}
-    pipeline.stage("evaluate C", evaluate, {"checkpoint": controller, "vision": vision, "memory": memory}, **scoring)
-    stock = {**env, "action_low": None, "action_high": None}  # random over all that the environment allows
-    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=stock, **scoring)
-    inputs = {"vision": vision, "memory": memory, "checkpoint": controller}
-    pipeline.stage("video", dream_video, inputs, **settings["video"], seed=seed, device=device)
-    return pipeline.rows
+def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:
+    """Print the last round's figures and what is suspicious about them, and log all rounds."""
+    last = rounds[-1]
+    figures = {name: value for name, value in {**last._asdict(), "gap": last.gap}.items() if value is not None}
+    print("round " + ", ".join(f"{name} {value:,.5g}" for name, value in figures.items()), flush=True)
+    for warning in suspicious:
+        print(f"warning: {warning}", flush=True)
+    write_json(pipeline.path.with_name("rounds.json"), [{**one._asdict(), "gap": one.gap} for one in rounds])
 
 
 def report(rows: list[Row]) -> None:

@@ -1,0 +1,84 @@
+"""Score a controller in the dream, beside what the real environment has ever paid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+
+from .. import checkpoints
+from ..envs.make import versions
+from ..errors import UserError
+from ..evaluation.statistics import summarize
+from ..rollouts.files import write_json
+from ..rollouts.store import RolloutStore
+from ..tracking import Run, StageResult, pick_device
+from ..worlds.dream_env import dream_from_checkpoint
+from .driving import ACTORS
+
+
+@torch.no_grad()
+def score_dream(
+    run: Run,
+    checkpoint: str | Path,
+    memory: str | Path | None,
+    dreams: int,
+    horizon: int,
+    temperature: float,
+    seed: int,
+    device: str = "auto",
+) -> StageResult:
+    """Greedy returns of C over `dreams` dreams of at most `horizon` steps, each from another real start.
+
+    memory: M's checkpoint, if not where C's own says. dream_scores.json in the run folder has each dream's return and
+    length. Raises UserError for a C without a memory.
+    """
+    where = pick_device(device)
+    if dreams < 1:
+        raise UserError(f"dreams={dreams} score nothing; set 1 or more")
+    lightning.seed_everything(seed, verbose=False)
+    read = checkpoints.read(checkpoint, *ACTORS)
+    memory = memory or read.facts["memory"]
+    if memory is None:
+        raise UserError(f"{checkpoint} was trained without a model; only a C of train_controller can dream")
+    actor, _ = ACTORS[read.kind].load(checkpoint)
+    actor.to(where)
+    world = dream_from_checkpoint(memory, dreams, horizon, temperature, read.facts["see_cell"], seed, where)
+    inputs = {"controller": read.path, "memory": Path(memory)}
+    run.begin(read.facts["environment"]["id"], inputs, versions(), horizon=horizon, temperature=temperature)
+    state = world.reset()
+    alive = torch.ones(dreams, dtype=torch.bool, device=where)
+    returns, steps = torch.zeros(dreams, device=where), torch.zeros(dreams, device=where)
+    for _ in range(horizon):
+        step = world.step(actor.act(state))
+        returns += step.reward * alive
+        steps += alive
+        alive &= ~(step.terminated | step.truncated)
+        state = step.state
+    summary = summarize(returns.tolist(), seed)
+    path = run.folder / "dream_scores.json"
+    content = {"returns": returns.tolist(), "steps": steps.int().tolist()}
+    write_json(path, {"summary": summary._asdict(), "horizon": horizon, "temperature": temperature, **content})
+    per_step = float(returns.sum() / steps.sum())
+    return StageResult(
+        int(steps.sum()),
+        "steps",
+        f"dream {summary}",
+        {"scores": path},
+        {"mean": summary.mean, "sd": summary.sd, "steps": float(steps.mean()), "reward_per_step": per_step},
+    )
+
+
+def payable(stores: Sequence[RolloutStore], horizon: int) -> float:
+    """The highest mean reward a step over any `horizon` successive steps that the stores hold; whole episodes where
+    they are shorter, −∞ without any."""
+    best = -float("inf")
+    for store in stores:
+        for entry in store.entries:
+            total = np.concatenate([[0.0], np.cumsum(store.read(entry).reward, dtype=np.float64)])
+            steps = min(horizon, len(total) - 1)
+            best = max(best, float((total[steps:] - total[:-steps]).max() / horizon))
+    return best

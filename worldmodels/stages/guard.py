@@ -1,0 +1,72 @@
+"""Signs that C has found a flaw of M rather than a way to drive, and what helps against it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+
+GROWING = 3  # rounds in a row
+# by these factors each time: a dream that is less sure, that strays less far, or more episodes of what C now does
+REPAIRS = {"temperature": 1.15, "horizon": 0.75, "counter_examples": 1.5}
+
+
+class Round(NamedTuple):
+    """What a round of the iterative procedure came to; rewards are means for a step of the policy."""
+
+    number: int
+    frames: int  # real ones so far, all of them
+    seconds: float  # so far
+    validation: float | None = None  # mean return of C on validation tracks
+    dream_reward: float | None = None  # of C in the dream
+    real_reward: float | None = None  # of C on validation tracks
+    payable: float | None = None  # the most that any stretch as long as a dream has paid
+
+    @property
+    def gap(self) -> float | None:
+        """By how much the dream flatters C."""
+        if self.dream_reward is None or self.real_reward is None:
+            return None
+        return self.dream_reward - self.real_reward
+
+
+def warnings_of(rounds: Sequence[Round]) -> list[str]:
+    """What is suspicious about the last of `rounds`."""
+    last = rounds[-1]
+    found = []
+    if last.dream_reward is not None and last.payable is not None and last.dream_reward > last.payable:
+        found.append(
+            f"the dream pays {last.dream_reward:.2f} a step, the real environment never more than {last.payable:.2f}"
+        )
+    gaps = [one.gap for one in rounds[-GROWING - 1 :]]
+    known = [gap for gap in gaps if gap is not None]
+    if len(known) == GROWING + 1 and all(later > earlier for earlier, later in itertools.pairwise(known)):
+        found.append(f"the dream has flattered C more and more for {GROWING} rounds, now by {known[-1]:.2f} a step")
+    return found
+
+
+def check_repairs(names: Sequence[str]) -> None:
+    """Raises UserError for an unknown repair."""
+    if strange := set(names) - set(REPAIRS):
+        raise UserError(f"guard.repair names {strange.pop()!r}; choose among {', '.join(REPAIRS)}")
+
+
+def repaired(plan: dict[str, Any], names: Sequence[str], times: int) -> dict[str, Any]:
+    """A round's plan after `times` repairs by `names`."""
+    controller, collect = dict(plan["controller"]), dict(plan["collect"])
+    if "temperature" in names:
+        controller["temperature"] *= REPAIRS["temperature"] ** times
+    if "horizon" in names:
+        controller["horizon"] = max(1, round(controller["horizon"] * REPAIRS["horizon"] ** times))
+    if "counter_examples" in names:
+        collect["episodes"] = round(collect["episodes"] * REPAIRS["counter_examples"] ** times)
+    return {**plan, "controller": controller, "collect": collect}
+
+
+def out_of_patience(scores: Sequence[float], patience: int | None) -> bool:
+    """Whether the last `patience` rounds brought no better score than those before."""
+    if patience is None or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])
