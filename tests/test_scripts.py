@@ -405,3 +405,29 @@ def test_an_empty_store(models, tmp_path):
     (folder / "manifest.json").write_text(json.dumps({**manifest, "episodes": []}))
     line = run(tmp_path, "train_vae", "store=empty", fails=True)
     assert "no train episode" in line and "collect_rollouts.py store=empty" in line
+
+
+def test_v_and_m_are_diagnosed(models):
+    folder, vae, mdnrnn, _ = models
+    seen = run(folder, "diagnose_vision", "store=a", f"vae={vae}", "wandb.mode=disabled")
+    found = json.loads((folder / made(seen, "diagnosis")).read_text())
+    assert len(found["kl_per_dimension"]) == 4 and sum(found["kl_per_dimension"]) == pytest.approx(
+        found["kl"], rel=1e-4
+    )
+    options = ["windows=8", "context=4", "horizon=5", "wandb.mode=disabled"]
+    told = run(folder, "diagnose_memory", "store=a", f"vae={vae}", f"mdnrnn={mdnrnn}", *options)
+    found = json.loads((folder / made(told, "diagnosis")).read_text())
+    assert len(found["left_alone"]["pixel_error"]) <= 5 and found["one_step_ahead"]["calibration"]["n"] > 0
+    for output, picture in ((seen, "picture"), (told, "calibration"), (told, "horizon")):
+        assert cv2.imread(str(folder / made(output, picture))).std() > 10
+
+
+def test_a_controller_is_scored_in_the_dream(models):
+    folder, _, _, controller = models
+    own = [f"checkpoint={controller}", "dreams=5", "horizon=7", "temperature=1.2", "wandb.mode=disabled"]
+    scores = json.loads((folder / made(run(folder, "evaluate_dream", *own), "scores")).read_text())
+    assert len(scores["returns"]) == 5 and all(1 <= steps <= 7 for steps in scores["steps"])
+    assert scores["summary"]["mean"] == pytest.approx(np.mean(scores["returns"]))
+    baseline = made(run(folder, "train_baseline", "algo.updates=1", "wandb.mode=disabled"))
+    line = run(folder, "evaluate_dream", f"checkpoint={baseline}", fails=True)
+    assert "without a model" in line

@@ -83,6 +83,7 @@ class Run:
         from lightning.pytorch.loggers import CSVLogger
 
         self.has_loggers = True
+        warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # it holds config.json and lineage.json
         found: list[Any] = [CSVLogger(self.folder, name="", version="")]
         if self.wandb["mode"] != "disabled":
             found.append(self._wandb_logger(self.wandb["mode"]))

@@ -9,7 +9,7 @@ import pytest
 from worldmodels.errors import UserError
 from worldmodels.evaluation.plots import band, on_one_axis
 from worldmodels.stages.results import MEDIA, PAGES, TASKS, picture_of, rebuild, rewritten, studies
-from worldmodels.stages.study import PARTS, curve_of
+from worldmodels.stages.study import curve_of, parts_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_the_command_of_a_study_still_makes_it(study):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         now = compose("run_study", [f"study={study}", f"name={study}"])
     settings = OmegaConf.to_container(now, resolve=True)
-    assert differing(recorded["settings"], {part: settings[part] for part in PARTS}) == []
+    assert differing(recorded["settings"], {part: settings[part] for part in parts_of(settings)}) == []
     assert [int(seed) for seed in recorded["seeds"]] == settings["seeds"]
     for seed in recorded["seeds"].values():
         assert len(seed["returns"]) == settings["evaluation"]["episodes"]

@@ -55,3 +55,57 @@ def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[An
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def calibration_plot(path: Path, histogram: Sequence[float], coverage: Sequence[float]) -> None:
+    """The density of a forecast's distribution function at what came: flat where the forecast is calibrated."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(5, 3.6), layout="constrained")
+    width = 1 / len(histogram)
+    axes.bar(np.arange(len(histogram)) * width, histogram, width * 0.94, align="edge", color="tab:blue")
+    axes.axhline(1, color="0.3", ls=":", lw=1, label="calibrated")
+    axes.set(xlabel="forecast probability of less", ylabel="density", xlim=(0, 1))
+    axes.set_title(f"central 50 %: {100 * coverage[0]:.1f} % inside, 90 %: {100 * coverage[1]:.1f} %", fontsize=10)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def horizon_plot(path: Path, errors: Mapping[str, Sequence[float]]) -> None:
+    """Errors of M's open loop against the steps since it was left alone, each beside what a simpler guess gives."""
+    pyplot = canvas()
+    figure, (reward, total, pixels) = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    panels = (
+        (reward, "reward", {"reward_error": "M", "reward_variance": "their mean"}),
+        (total, "summed reward", {"return_error": "M", "return_variance": "their mean"}),
+        (
+            pixels,
+            "pixels",
+            {
+                "pixel_error": "dream",
+                "pixel_error_of_last_frame": "last real frame",
+                "pixel_error_of_reconstruction": "V's reconstruction",
+            },
+        ),
+    )
+    for axes, title, lines in panels:
+        for name, label in lines.items():
+            axes.plot(np.arange(1, len(errors[name]) + 1), errors[name], label=label)
+        axes.set(title=title, xlabel="steps of the dream", ylabel="mean squared error", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def latent_kl_plot(path: Path, kl: np.ndarray, active: np.ndarray) -> None:
+    """KL of each latent dimension, the highest first."""
+    pyplot = canvas()
+    order = np.argsort(-kl)
+    figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
+    colors = np.where(active[order], "tab:blue", "0.7")
+    axes.bar(np.arange(len(kl)), kl[order], color=colors.tolist())
+    axes.set(xlabel="latent dimension, by KL", ylabel="KL in nats")
+    axes.set_title(f"{active.sum()} of {len(kl)} dimensions active (blue), KL {kl.sum():.1f} nats", fontsize=10)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -16,21 +16,26 @@ import numpy as np
 import torch
 
 from ..envs.make import processor, versions
+from ..envs.workers import default_workers
 from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate
+from .pipeline import run_pipeline
 
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
+# and those of a world model
+PIPELINE_PARTS = ("collect", "vision", "memory", "controller", "rounds", "world", "validation", "guard", "again")
 
 
 def run_study(settings: dict[str, Any]) -> Path:
-    """Train model-free and score on held-out episodes, once for each of `seeds`; returns the JSON in `results`.
+    """Train and score on held-out episodes, once for each of `seeds`; returns the JSON in `results`.
 
-    `workers` seeds run side by side, each in a process and with a thread of its own. Each seed's scores are written as
+    `rounds` of a world model's pipeline, or model-free where that is 0. `workers` seeds run side by side, each in a
+    process with its share of the cores. Each seed's scores are written as
     they come; run again with the same settings, only the missing seeds are trained.
     """
     seeds, workers = settings["seeds"], settings["workers"]
@@ -38,7 +43,7 @@ def run_study(settings: dict[str, Any]) -> Path:
         raise UserError(f"seeds={seeds} must name at least one seed, and none twice")
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    own = {part: settings[part] for part in PARTS}
+    own = {part: settings[part] for part in parts_of(settings)}
     path = Path(settings["results"]) / f"{settings['name']}.json"
     content: dict[str, Any] = {"settings": own, "seeds": {}}
     if path.exists():
@@ -50,8 +55,10 @@ def run_study(settings: dict[str, Any]) -> Path:
     missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
     print(f"{settings['name']}: {len(missing)} of {len(seeds)} seeds to train", flush=True)
     # forked workers would share this one's threads and locks
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
-        running = {pool.submit(_train_and_score, settings, seed): seed for seed in missing}
+    work = _world_model if settings["rounds"] else _model_free
+    threads = max(1, default_workers() // workers)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
+        running = {pool.submit(work, settings, seed): seed for seed in missing}
         for done in as_completed(running):
             content["seeds"][str(running[done])] = done.result()
             content["seeds"] = dict(sorted(content["seeds"].items(), key=lambda item: int(item[0])))
@@ -61,9 +68,14 @@ def run_study(settings: dict[str, Any]) -> Path:
     return path
 
 
-def _begin() -> None:
-    """One thread for each worker, and none of them outlives a study that was killed."""
-    torch.set_num_threads(1)
+def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
+    """The sections that decide a study's numbers."""
+    return PARTS + PIPELINE_PARTS if settings["rounds"] else PARTS
+
+
+def _begin(threads: int) -> None:
+    """So many threads for each worker, and none of them outlives a study that was killed."""
+    torch.set_num_threads(threads)
     threading.Thread(target=_follow, daemon=True).start()
 
 
@@ -74,7 +86,7 @@ def _follow() -> None:
     os._exit(1)
 
 
-def _train_and_score(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+def _model_free(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """What one seed has to show."""
     own = {**settings, "seed": seed}
     run, scoring = Run("train_baseline", own), Run("evaluate", own)
@@ -93,12 +105,36 @@ def _train_and_score(settings: dict[str, Any], seed: int) -> dict[str, Any]:
         scoring.record(scored)
     finally:
         scoring.close()
-    scores = json.loads(scored.artefacts["scores"].read_text())
+    frames = int(trained.scores["env_steps"])
+    return _found(scored.artefacts["scores"], frames, seconds, curve_of(run.folder / "metrics.csv"))
+
+
+def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What one seed has to show. Studies share a pipeline for each seed, and so the stages that they have in common."""
+    name = f"studies_s{seed}"
+    rows = run_pipeline({**settings, "name": name, "seed": seed})
+    rounds = json.loads((Path(settings["runs"]) / "pipeline" / name / "rounds.json").read_text())
+    if settings["validation"]["episodes"]:
+        curve = [(one["frames"], round(one["validation"], 3)) for one in rounds]
+    else:
+        curve, frames = [], 0
+        for row in rows:
+            if "env_steps" in row.scores:
+                points = curve_of(Path(row.artefacts["checkpoint"]).parent / "metrics.csv")
+                curve += [(step + frames, value) for step, value in points]
+            frames += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))
+    scored = next(row for row in rows if row.stage == "evaluate C")
+    found = _found(scored.artefacts["scores"], rounds[-1]["frames"], rounds[-1]["seconds"], curve)
+    return {**found, "rounds": rounds}
+
+
+def _found(scores: str | Path, frames: int, seconds: float, curve: list[tuple[int, float]]) -> dict[str, Any]:
+    returns = json.loads(Path(scores).read_text())["returns"]
     return {
-        "env_steps": int(trained.scores["env_steps"]),
+        "env_steps": frames,
         "seconds": round(seconds, 1),
-        "returns": [round(value, 3) for value in scores["returns"]],
-        "curve": curve_of(run.folder / "metrics.csv"),
+        "returns": [round(value, 3) for value in returns],
+        "curve": curve,
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
         "versions": versions(),

@@ -19,7 +19,7 @@ from ..tracking import Progress, Run
 # Lightning's greetings, and its advice for data loaders with workers, which are not used here
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.ERROR)
-for text in (".*exists and is not empty.*", ".*IterableDataset.*", ".*does not have many workers.*", ".*LeafSpec.*"):
+for text in (".*IterableDataset.*", ".*does not have many workers.*", ".*LeafSpec.*"):
     warnings.filterwarnings("ignore", text)
 
 

@@ -12,13 +12,18 @@ from ..types import Posterior
 from .networks import NETWORKS
 
 
-def kl_divergence(posterior: Posterior) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = Σ ½(μ² + σ² − 1) − log σ over the latent dimensions: f32 [N, Z] to [N] nats.
+def kl_per_dimension(posterior: Posterior) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½(μ² + σ² − 1) − log σ of each latent dimension: [N, Z] nats.
 
     Kingma & Welling 2014, arXiv 1312.6114, appendix B.
     """
     mean, log_std = posterior
-    return (0.5 * (mean.square() + torch.exp(2 * log_std) - 1) - log_std).sum(-1)
+    return 0.5 * (mean.square() + torch.exp(2 * log_std) - 1) - log_std
+
+
+def kl_divergence(posterior: Posterior) -> Tensor:
+    """The sum of `kl_per_dimension` over the latent dimensions: f32 [N, Z] to [N] nats."""
+    return kl_per_dimension(posterior).sum(-1)
 
 
 def sample(posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:

@@ -1,0 +1,90 @@
+"""Diagnoses of made-up models whose errors are known by hand."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from worldmodels.stages.diagnosis import left_alone, one_step_ahead
+from worldmodels.types import MemoryState, Mixture, Posterior, Prediction, Window
+
+LENGTH, BATCH = 8, 64
+
+
+class Counting:
+    """M of a world in which z grows by 1 a step: it is sure of z + 1, of a reward of 2 and of an end by one half."""
+
+    def initial_state(self, batch):
+        return MemoryState(torch.zeros(batch, 1), torch.zeros(batch, 1))
+
+    def step(self, z, action, first, state):
+        return MemoryState(z, z)
+
+    def predict(self, h):
+        mean = (h + 1).unsqueeze(-1)
+        mixture = Mixture(torch.zeros_like(mean), mean, torch.full_like(mean, math.log(1e-4)))
+        return Prediction(mixture, torch.full(h.shape[:-1], 2.0), torch.zeros(h.shape[:-1]))
+
+    def __call__(self, z, action, first):
+        return self.predict(z), None
+
+
+class Seeing:
+    """V whose z is the frame's grey value over 10, with no doubt; it shows z as that grey value."""
+
+    def encode(self, frame):
+        z = frame[:, 0, 0, :1].float() / 10
+        return Posterior(z, torch.full_like(z, -20.0))
+
+    def decode(self, z):
+        return (z * 10).round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 3)
+
+
+MODELS = SimpleNamespace(vision=Seeing(), memory=SimpleNamespace(network=Counting()))
+
+
+def window_of(growth, reward=2.0, ends_at=None):
+    """`BATCH` episodes whose z grows by `growth` a step; from `ends_at` on nothing is valid."""
+    t = torch.arange(LENGTH + 1)
+    frames = (10 * growth * t).to(torch.uint8).reshape(-1, 1, 1, 1, 1).expand(-1, BATCH, 2, 2, 3)
+    flags = torch.zeros(LENGTH, BATCH, dtype=torch.bool)
+    terminated, valid = flags.clone(), ~flags
+    if ends_at is not None:
+        terminated[ends_at - 1], valid[ends_at:] = True, False
+    return Window(frames, torch.zeros(LENGTH, BATCH, 1), torch.full((LENGTH, BATCH), reward), terminated, flags, valid)
+
+
+def test_a_true_model_left_alone_makes_no_error():
+    found = left_alone(MODELS, window_of(1), context=3, temperature=1.0)
+    assert found["windows"] == [BATCH] * 5
+    for name in ("reward_error", "return_error", "pixel_error", "pixel_error_of_reconstruction"):
+        assert found[name] == pytest.approx([0] * 5, abs=1e-9)
+    # the last real frame stays behind by 10 grey values a step
+    assert found["pixel_error_of_last_frame"] == pytest.approx([(10 * k / 255) ** 2 for k in range(1, 6)])
+    # it believes in an end by one half each step, and none comes
+    assert found["ended_error"] == pytest.approx([(1 - 0.5**k) ** 2 for k in range(1, 6)])
+
+
+def test_errors_of_a_wrong_model_add_up_and_stop_with_the_episode():
+    found = left_alone(MODELS, window_of(2, reward=1.5, ends_at=6), context=3, temperature=1.0)
+    assert found["windows"] == [BATCH] * 3, "the episode has three more steps"
+    assert found["reward_error"] == pytest.approx([0.25] * 3)
+    assert found["return_error"] == pytest.approx([(0.5 * k) ** 2 for k in (1, 2, 3)])
+    assert found["pixel_error"] == pytest.approx([(10 * k / 255) ** 2 for k in (1, 2, 3)])
+    assert found["ended"] == [0, 0, 1] and found["ended_error"][-1] == pytest.approx(0.125**2)
+
+
+def test_nats_beside_simpler_forecasts():
+    """z grows by 1 or by 2, half of the episodes each; the training steps too. "As before" has deviation √2.5."""
+    slow, fast = window_of(1), window_of(2)
+    half = BATCH // 2
+    frames = torch.cat([slow.observation[:, :half], fast.observation[:, half:]], 1)
+    mixed = slow._replace(observation=frames)
+    nll = one_step_ahead(MODELS, mixed, mixed)["nll"]
+    variance = 2.5
+    assert nll["as_before"] == pytest.approx(0.5 * (1 + math.log(2 * math.pi * variance)), rel=1e-5)
+    assert nll["mixture"] == pytest.approx(nll["one_gaussian"]) and nll["mixture"] > 1e6, "sure, and wrong by half"
+    sure = one_step_ahead(MODELS, slow, slow)
+    assert sure["nll"]["mixture"] == pytest.approx(math.log(1e-4) + 0.5 * math.log(2 * math.pi), abs=1e-3)
+    assert sure["calibration"]["n"] == LENGTH * BATCH and not sure["calibration"]["calibrated"], "always the median"
