@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from worldmodels.errors import UserError
 from worldmodels.stages.pipeline import key_of, merged, report, run_pipeline
+from worldmodels.stages.study import _world_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +94,23 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert temperatures == pytest.approx([1.15**times for times in range(4)])
     printed = capsys.readouterr().out
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
+
+
+def test_a_seed_of_a_study(settings):
+    """All real frames count; the curve is that of the validation scores, or of the training in the latent world."""
+    settings |= {"name": "own", "world": "latent", "rounds": 1}
+    settings["algo"]["updates"] = 20  # a multiple of ten is logged
+    found = _world_model(settings, seed=3)
+    folder = Path(settings["runs"]) / "pipeline" / "studies_s3"
+    rows = {row["row"]["stage"]: row["row"] for row in json.loads((folder / "finished.json").read_text()).values()}
+    collected, trained = rows["collect"]["scores"]["frames"], rows["C in the latent world"]["scores"]["env_steps"]
+    assert found["env_steps"] == collected + trained and trained == 20 * 4 * settings["env"]["num_envs"]
+    assert found["curve"] and found["curve"][-1][0] == found["env_steps"]
+    assert len(found["returns"]) == 2 and found["seconds"] > 0 and len(found["rounds"]) == 1
+    settings["validation"]["episodes"] = 1
+    looked = _world_model(settings, seed=3)
+    assert looked["curve"] == [(looked["env_steps"], pytest.approx(looked["rounds"][0]["validation"], abs=1e-3))]
+    assert looked["env_steps"] > found["env_steps"], "validation tracks cost frames as well"
 
 
 def test_lost_and_damaged_results_are_made_again(settings):

@@ -8,7 +8,17 @@ import pytest
 
 from worldmodels.errors import UserError
 from worldmodels.evaluation.plots import band, on_one_axis
-from worldmodels.stages.results import MEDIA, PAGES, TASKS, picture_of, rebuild, rewritten, studies
+from worldmodels.stages.results import (
+    MEDIA,
+    PAGES,
+    TASKS,
+    model_free,
+    picture_of,
+    rebuild,
+    rewritten,
+    studies,
+    world_models,
+)
 from worldmodels.stages.study import curve_of, parts_of
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +72,7 @@ def test_pages_and_pictures_of_a_study_by_hand(tmp_path):
         str(number): {"returns": [score, score + 2], "env_steps": 30, "seconds": 90, "curve": curve}
         for number, score in enumerate((1.0, 3.0, 5.0))
     }
-    study = {"task": "Pong", "title": "A2C", "target": 3, "every_seed": True, "seeds": seeds}
+    study = {"task": "Pong", "title": "A2C", "target": 3, "every_seed": True, "seeds": seeds, "settings": {}}
     (tmp_path / "results" / "studies").mkdir(parents=True)
     (tmp_path / "results" / "studies" / "one.json").write_text(json.dumps(study))
     (tmp_path / MEDIA).mkdir(parents=True)
@@ -75,6 +85,20 @@ def test_pages_and_pictures_of_a_study_by_hand(tmp_path):
     assert "| Pong | A2C | 30 | 2.0, 4.0, 6.0 | 4.0 ± 2.0 |" in page and "≥ 3, missed | 1.5 |" in page
     with pytest.raises(UserError, match="unknown block 'other'"):
         rewritten("<!-- results: other -->\n<!-- end -->", tmp_path)
+
+
+def test_world_models_stand_before_model_free_and_published_scores(tmp_path):
+    (tmp_path / "results" / "studies").mkdir(parents=True)
+    for name, rounds, scores in (("a", 0, (700.0, 720.0)), ("b", 2, (900.0, 910.0, 950.0))):
+        seeds = {str(n): {"returns": [s], "env_steps": 5000, "seconds": 60, "curve": []} for n, s in enumerate(scores)}
+        study = {"task": "CarRacing-v3", "title": name, "target": 906, "every_seed": False, "seeds": seeds}
+        path = tmp_path / "results" / "studies" / f"{name}.json"
+        path.write_text(json.dumps({**study, "settings": {"rounds": rounds}}))
+    rows = world_models(tmp_path).splitlines()[2:]
+    assert rows[0].startswith("| b | 5,000 | 900, 910, 950 | 920 ± 26 | 920 (")
+    assert rows[0].endswith("| ≥ 906 | 1.0 |")
+    assert rows[1].startswith("| a |") and rows[1].endswith("| ≥ 906, missed | 1.0 |")
+    assert "906 ± 21" in rows[2] and "| b |" not in model_free(tmp_path)
 
 
 def test_a_curve_begins_with_the_first_return(tmp_path):
