@@ -6,6 +6,7 @@ import pytest
 from car_racing_fidelity import compare
 
 from worldmodels.envs.car_racing import _camera, _narrowed, scored
+from worldmodels.envs.off_road import OffRoadEnd
 
 
 def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
@@ -58,12 +59,31 @@ def test_who_leaves_the_road_is_out():
             away = 0 if any(wheel.tiles for wheel in plain.unwrapped.car.wheels) else away + 1
             assert ended == (away == 7)
         assert frames > 20
-    with pytest.raises(ValueError, match="off_road_frames"):
-        gymnasium.make("worldmodels/CarRacing-v3", off_road_frames=0)
+    for wrong in ({"off_road_frames": 0}, {"off_road_frames": 1, "off_road_share": 1.5}):
+        with pytest.raises(ValueError, match="off_road"):
+            gymnasium.make("worldmodels/CarRacing-v3", **wrong)
+
+
+def test_the_rule_applies_to_a_share_of_the_seeds():
+    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_frames=1, off_road_share=0.25)
+    rule = env.env
+    while not isinstance(rule, OffRoadEnd):
+        rule = rule.env
+
+    def applies(seed):
+        env.reset(seed=seed)
+        return rule.applies
+
+    drawn = [applies(seed) for seed in range(40)]
+    assert 4 <= sum(drawn) <= 16 and drawn[:5] == [applies(seed) for seed in range(5)]
 
 
 def test_scores_know_nothing_of_a_rule_for_training():
-    fast = {"id": "worldmodels/CarRacing-v3", "kwargs": {"size": 64, "off_road_frames": 7}, "crop_rows": None}
+    fast = {
+        "id": "worldmodels/CarRacing-v3",
+        "kwargs": {"size": 64, "off_road_frames": 7, "off_road_share": 0.5},
+        "crop_rows": None,
+    }
     assert scored(fast, stock=False) == {**fast, "kwargs": {"size": 64}}
     assert scored(fast) == {"id": "CarRacing-v3", "kwargs": {}, "crop_rows": 84, "frame_size": 64}
     other = {"id": "LunarLander-v3", "kwargs": {"continuous": True}}

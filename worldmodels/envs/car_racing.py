@@ -227,15 +227,16 @@ def make(
     action_repeat: int = 1,
     time_limit: int = 1000,
     off_road_frames: int | None = None,
+    off_road_share: float = 1.0,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
-    off_road_frames: end an episode off the road, see `OffRoadEnd`. Raises ValueError for another size than 64 or 96,
-    or an action_repeat or off_road_frames below 1.
+    off_road_frames: end episodes off the road, or a share of them, see `OffRoadEnd`. Raises ValueError for another size
+    than 64 or 96, an action_repeat or off_road_frames below 1, or a share that is none.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
-    env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames)
+    env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames, off_road_share)
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 
 
@@ -246,7 +247,7 @@ def scored(environment: dict[str, Any], stock: bool = True) -> dict[str, Any]:
     """
     if environment["id"] != "worldmodels/CarRacing-v3":
         return environment
-    kwargs = {name: value for name, value in environment["kwargs"].items() if name != "off_road_frames"}
+    kwargs = {name: value for name, value in environment["kwargs"].items() if not name.startswith("off_road_")}
     if not stock:
         return {**environment, "kwargs": kwargs}
     size = kwargs.pop("size", 96)
