@@ -160,3 +160,34 @@ def test_atari_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(UserError, match=r"\.\[atari\]"):
         make_env(EnvSettings("ALE/Pong-v5", {}))
+
+
+def test_take_cover_pays_each_tic_and_is_its_seed():
+    pytest.importorskip("vizdoom", reason="needs the extra doom")
+    settings = EnvSettings("VizdoomTakeCover-v1", {"max_episode_steps": 525}, action_repeat=4, frame_size=64)
+
+    def play(seed):
+        env = make_env(settings)
+        frame, _ = env.reset(seed=seed)
+        frames, rewards, ended = [frame], [], False
+        while not ended:
+            frame, reward, terminated, truncated, _ = env.step(len(rewards) // 5 % 3)
+            frames.append(frame), rewards.append(reward)
+            ended = terminated or truncated
+        env.close()
+        return np.stack(frames), rewards
+
+    frames, rewards = play(3)
+    assert frames.shape[1:] == (64, 64, 3) and frames.dtype == np.uint8 and frames[0].std() > 5
+    assert rewards[:5] == [4, 4, 4, 4, 4] and 10 < len(rewards) <= 525
+    again, _ = play(3)
+    other, _ = play(4)
+    assert np.array_equal(frames, again) and not np.array_equal(frames, other)
+
+
+def test_doom_without_its_package_names_the_extra(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
+    with pytest.raises(UserError, match=r"\.\[doom\]"):
+        make_env(EnvSettings("VizdoomTakeCover-v1", {}))

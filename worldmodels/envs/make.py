@@ -84,6 +84,18 @@ class ChosenActions(gymnasium.ActionWrapper):
         return self.chosen[int(action)]
 
 
+class ScreenAlone(gymnasium.ObservationWrapper):
+    """Of a Dict observation the frame "screen"."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        space: Any = env.observation_space
+        self.observation_space = space["screen"]
+
+    def observation(self, observation: Any) -> np.ndarray:
+        return observation["screen"]
+
+
 class CropResize(gymnasium.ObservationWrapper):
     """Keep some rows of a frame, see `EnvSettings.crop_rows`, and shrink them to a square, area-averaged."""
 
@@ -151,18 +163,24 @@ class StackFrames(gymnasium.Wrapper):
 
 def make_env(settings: EnvSettings) -> gymnasium.Env:
     """One environment with its wrappers."""
+    if settings.action_repeat < 1:
+        raise UserError(f"env.action_repeat must be at least 1, not {settings.action_repeat}")
+    kwargs, is_doom = settings.kwargs, settings.id.startswith("Vizdoom")
     if settings.id.startswith("ALE/"):
         _register_atari()
+    if is_doom:
+        _register_doom()
+        kwargs = {**kwargs, "frame_skip": settings.action_repeat}  # the engine repeats, and draws the last frame alone
     try:
-        env = gymnasium.make(settings.id, disable_env_checker=True, **settings.kwargs)
+        env = gymnasium.make(settings.id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ModuleNotFoundError, TypeError, ValueError) as error:
         raise UserError(
             f"cannot make the environment {settings.id!r} ({str(error).splitlines()[0]}); "
             "see the known ones with: python -c 'import gymnasium; gymnasium.pprint_registry()'"
         ) from error
-    if settings.action_repeat < 1:
-        raise UserError(f"env.action_repeat must be at least 1, not {settings.action_repeat}")
-    if settings.action_repeat > 1:
+    if is_doom:
+        env = ScreenAlone(env)
+    elif settings.action_repeat > 1:
         env = ActionRepeat(env, settings.action_repeat)
     if settings.action_low is not None or settings.action_high is not None:
         env = NarrowActions(env, settings.action_low, settings.action_high)
@@ -184,6 +202,13 @@ def _register_atari() -> None:
         raise UserError("Atari games need ale-py; run: pip install -c constraints.txt -e '.[atari]'") from error
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     gymnasium.register_envs(ale_py)
+
+
+def _register_doom() -> None:
+    try:
+        import vizdoom.gymnasium_wrapper  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError("Doom needs vizdoom; run: pip install -c constraints.txt -e '.[doom]'") from error
 
 
 def make_envs(
