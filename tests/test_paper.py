@@ -65,10 +65,10 @@ def test_memory_of_takecover(settings):
 def test_controller(settings):
     assert settings["policy"]["hidden"] == [] and settings["algo"]["name"] == "cmaes"
     carracing = Memory(32, 3, **settings["memory"]["model"]).network
-    controller = Controller([state_dim(carracing, see_cell=False)], CARRACING, bias=settings["algo"]["bias"])
+    controller = Controller([state_dim(carracing, sees="z_h")], CARRACING, bias=settings["algo"]["bias"])
     assert controller.count == linear(32 + 256, 3) == 867
     takecover = Memory(64, 1, **{**settings["memory"]["model"], "hidden_dim": 512}).network
-    controller = Controller([state_dim(takecover, see_cell=True)], TAKECOVER, bias=False)
+    controller = Controller([state_dim(takecover, sees="z_h_c")], TAKECOVER, bias=False)
     assert controller.count == 64 + 512 + 512 == 1_088
 
 

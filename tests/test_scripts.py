@@ -422,6 +422,19 @@ def test_v_and_m_are_diagnosed(models):
         assert cv2.imread(str(folder / made(output, picture))).std() > 10
 
 
+@pytest.mark.parametrize("view", ["controller.sees=z4", "controller.memory_weights=random"])
+def test_what_c_sees_is_what_it_is_scored_on(models, view):
+    """The learner's own world and the driver of its checkpoint show the same first state, whatever C sees."""
+    folder, vae, mdnrnn, _ = models
+    own = [*DREAM, f"vae={vae}", f"mdnrnn={mdnrnn}", "world=latent", "num_envs=2", "asynchronous=false", view]
+    own += ["algo.updates=2", "algo.steps=5", "seed=5", "wandb.mode=disabled"]
+    checkpoint = made(run(folder, "train_controller", *own))
+    made(run(folder, "evaluate", f"checkpoint={checkpoint}", "evaluation.episodes=2", "wandb.mode=disabled"), "scores")
+    facts = torch.load(folder / checkpoint, weights_only=True)["worldmodels"]["facts"]
+    assert (facts["sees"], facts["random_memory"]) == (("z4", None) if "z4" in view else ("z_h", 5))
+    assert run(folder, "train_controller", *own, "world=dream", fails=True)
+
+
 def test_a_controller_is_scored_in_the_dream(models):
     folder, _, _, controller = models
     own = [f"checkpoint={controller}", "dreams=5", "horizon=7", "temperature=1.2", "wandb.mode=disabled"]

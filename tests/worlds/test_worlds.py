@@ -4,6 +4,7 @@ import torch
 from environments import episode_length
 
 from worldmodels.envs.make import EnvSettings, closing, make_envs
+from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.rollouts.collect import play
 from worldmodels.types import Posterior, Window
@@ -107,6 +108,28 @@ def test_latent_states_are_z_and_an_h_that_begins_anew_with_each_episode():
             state = step.state
 
 
+def test_a_c_without_memory_sees_z_or_the_last_four():
+    """The second entry of z is the time within the episode, the first the episode's seed."""
+    memory = MDNRNN(3, 200, hidden_dim=4)
+    for sees, size in (("z", 3), ("z4", 12), ("z_h", 7), ("z_h_c", 11)):
+        seeds = iter(range(50, 90))
+        with closing(make_envs(EnvSettings("environments:Counting-v0", {}), 2, asynchronous=False)) as envs:
+            tracker = LatentTracker(counting_encoder, memory, COUNTING, 2, sees)
+            world = GymWorld(envs, tracker, lambda seeds=seeds: next(seeds))
+            assert world.state_shape == (size,)
+            state = world.reset()
+            for _ in range(20):
+                if sees == "z4":
+                    seed, time = state.view(2, 4, 3)[..., 0], state.view(2, 4, 3)[..., 1]
+                    assert (seed == seed[:, :1]).all(), "of this episode alone"
+                    ages = torch.stack([(time[:, -1] - back).clamp(min=0) for back in (3, 2, 1, 0)], 1)
+                    assert torch.equal(time, ages)
+                assert state.shape == (2, size)
+                state = world.step(torch.tensor([3, 4])).state
+    with pytest.raises(UserError, match=r"controller\.sees"):
+        LatentTracker(counting_encoder, memory, COUNTING, 2, "everything")
+
+
 def test_a_driver_sees_what_the_latent_world_shows():
     """The same policy over the same seeds, once through the world and once through `play`."""
     torch.manual_seed(0)
@@ -172,7 +195,7 @@ def test_a_dream_begins_at_a_real_latent_with_a_warm_h(memory, contexts):
 
 
 def test_a_dream_step_is_m_s_prediction(memory, contexts):
-    world = dream(memory, contexts, see_cell=True)
+    world = dream(memory, contexts, sees="z_h_c")
     state = world.reset()
     action = torch.randn(16, 2)
     z, h, c = state.split([3, 8, 8], -1)
@@ -180,6 +203,12 @@ def test_a_dream_step_is_m_s_prediction(memory, contexts):
     step = world.step(action)
     assert torch.allclose(step.state[:, 3:], torch.cat(after, -1), atol=1e-6)
     assert torch.allclose(step.reward, memory.predict(after.h).reward, atol=1e-6)
+
+
+def test_a_dream_has_no_frames_to_stack(memory, contexts):
+    with pytest.raises(UserError, match="z_h"):
+        dream(memory, contexts, sees="z4")
+    assert dream(memory, contexts, sees="z").reset().shape == (16, 3)
 
 
 def test_dreams_end_at_the_horizon_and_begin_anew(memory, contexts):

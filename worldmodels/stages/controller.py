@@ -54,21 +54,28 @@ def train_controller(
     num_envs: int,
     asynchronous: bool,
     seed: int,
-    see_cell: bool = False,
+    sees: str = "z_h",
+    memory_weights: str = "trained",
     device: str = "auto",
     continue_from: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
 ) -> StageResult:
-    """C on states cat(z, h), or cat(z, h, c) with see_cell.
+    """C on what it `sees` of z and M's state, see `worlds.latent_world.state_dim`.
 
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
-    environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of).
+    environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
+    "trained", or in the latent world "random", for an M of the same size that has learned nothing.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
         raise UserError(f"unknown world {world!r}; choose dream or latent")
     lightning.seed_everything(seed, verbose=False)
-    models = Models(vision, memory, where)
+    if memory_weights not in ("trained", "random"):
+        raise UserError(f"unknown controller.memory_weights {memory_weights!r}; choose trained or random")
+    random_memory = seed if memory_weights == "random" else None
+    if world == "dream" and random_memory is not None:
+        raise UserError("an M that has learned nothing dreams of nothing; set controller.memory_weights=trained")
+    models = Models(vision, memory, where, random_memory)
     environment = models.environment
     inputs = _inputs(vision=vision, memory=memory, continued=continue_from)
     facts = {
@@ -78,16 +85,15 @@ def train_controller(
         "vision_sha256": models.vision_checkpoint.sha256,
         "memory": str(memory),
         "memory_sha256": models.memory_checkpoint.sha256,
-        "see_cell": see_cell,
+        "random_memory": random_memory,
+        "sees": sees,
     }
     if world == "dream":
-        dream = dream_from_checkpoint(memory, batch, horizon, temperature, see_cell, seed, where, run.compiles)
+        dream = dream_from_checkpoint(memory, batch, horizon, temperature, sees, seed, where, run.compiles)
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from)
     trained_on = {**environment, "kwargs": {**environment["kwargs"], **(env_kwargs or {})}}
     with closing(open_envs(trained_on, num_envs, asynchronous)) as envs:
-        real = GymWorld(
-            envs, models.tracker(num_envs, see_cell=see_cell), _training_seeds(seed), environment["action_repeat"]
-        )
+        real = GymWorld(envs, models.tracker(num_envs, sees=sees), _training_seeds(seed), environment["action_repeat"])
         return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from)
 
 
@@ -107,7 +113,7 @@ def train_baseline(
     inputs = _inputs(continued=continue_from)
     if len(environment["observation_shape"]) not in (1, 3):
         raise UserError(f"{environment['id']} shows neither a vector nor a frame; choose an environment that does")
-    facts = {"environment": environment, "world": "real", "vision": None, "memory": None, "see_cell": False}
+    facts = {"environment": environment, "world": "real", "vision": None, "memory": None}
     envs = open_envs(env, env["num_envs"], env["asynchronous"])
     with closing(envs):
         world = GymWorld(

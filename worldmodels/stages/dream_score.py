@@ -42,11 +42,13 @@ def score_dream(
     lightning.seed_everything(seed, verbose=False)
     read = checkpoints.read(checkpoint, *ACTORS)
     memory = memory or read.facts["memory"]
-    if memory is None:
-        raise UserError(f"{checkpoint} was trained without a model; only a C of train_controller can dream")
+    if memory is None or read.facts["random_memory"] is not None:
+        raise UserError(
+            f"{checkpoint} was trained without a model that has learned; only a C of train_controller can dream"
+        )
     actor, _ = ACTORS[read.kind].load(checkpoint)
     actor.to(where)
-    world = dream_from_checkpoint(memory, dreams, horizon, temperature, read.facts["see_cell"], seed, where)
+    world = dream_from_checkpoint(memory, dreams, horizon, temperature, read.facts["sees"], seed, where)
     inputs = {"controller": read.path, "memory": Path(memory)}
     run.begin(read.facts["environment"]["id"], inputs, versions(), horizon=horizon, temperature=temperature)
     state = world.reset()

@@ -24,19 +24,26 @@ ACTORS: dict[str, Any] = {actor.kind: actor for actor in (Policy, Controller, QN
 
 
 class Models:
-    """V and M that belong together. Raises UserError where M was trained on another V's latents."""
+    """V and M that belong together. Raises UserError where M was trained on another V's latents.
 
-    def __init__(self, vision: str | Path, memory: str | Path, device: torch.device):
+    random_memory: seed of an M of the same size that has learned nothing, in place of the trained one.
+    """
+
+    def __init__(self, vision: str | Path, memory: str | Path, device: torch.device, random_memory: int | None = None):
         self.memory, self.memory_checkpoint = Memory.load(memory)
         self.vision, self.vision_checkpoint = VAE.load(vision)
         wanted = self.memory_checkpoint.facts["vision_sha256"]
         checkpoints.require_same("V", wanted, self.vision_checkpoint, f"M {memory}")
+        if random_memory is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(random_memory)
+                self.memory = Memory(**self.memory.hparams).eval()
         for model in (self.memory, self.vision):
             model.to(device)
         self.environment: dict[str, Any] = self.memory_checkpoint.facts["environment"]
 
-    def tracker(self, batch: int, see_cell: bool = False) -> LatentTracker:
-        return LatentTracker(self.vision.encode, self.memory.network, self.environment["action"], batch, see_cell)
+    def tracker(self, batch: int, sees: str = "z_h") -> LatentTracker:
+        return LatentTracker(self.vision.encode, self.memory.network, self.environment["action"], batch, sees)
 
 
 def load_driver(
@@ -64,11 +71,11 @@ def load_driver(
         shape = environment["observation_shape"]
         tracker: Any = Observed(spaces.Box(0, 1, shape), where)
     else:
-        models = Models(vision or facts["vision"], memory or facts["memory"], where)
+        models = Models(vision or facts["vision"], memory or facts["memory"], where, facts["random_memory"])
         user = f"C {checkpoint}"
         checkpoints.require_same("V", facts["vision_sha256"], models.vision_checkpoint, user)
         checkpoints.require_same("M", facts["memory_sha256"], models.memory_checkpoint, user)
-        tracker = models.tracker(num_envs, see_cell=facts["see_cell"])
+        tracker = models.tracker(num_envs, sees=facts["sees"])
         parts |= {"vision": models.vision_checkpoint.path, "memory": models.memory_checkpoint.path}
     if tuple(read.arguments["state_shape"]) != tuple(tracker.state_shape):
         raise UserError(f"{checkpoint} expects states {read.arguments['state_shape']}, not {tracker.state_shape}")

@@ -22,7 +22,7 @@ def dream_from_checkpoint(
     batch: int,
     horizon: int = 100,
     temperature: float = 1.0,
-    see_cell: bool = False,
+    sees: str = "z_h",
     seed: int = 0,
     device: torch.device | str = "cpu",
     compiles: bool = False,
@@ -34,9 +34,7 @@ def dream_from_checkpoint(
     if contexts.reward.shape[1] == 0:
         raise UserError(f"{checkpoint.path} holds no start for a dream; its episodes were shorter than memory.context")
     action_space = checkpoint.facts["environment"]["action"]
-    return DreamWorld(
-        network, contexts, action_space, batch, horizon, temperature, see_cell, seed=seed, compiles=compiles
-    )
+    return DreamWorld(network, contexts, action_space, batch, horizon, temperature, sees, seed=seed, compiles=compiles)
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):
@@ -53,10 +51,10 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         memory: str | Path,
         horizon: int = 100,
         temperature: float = 1.0,
-        see_cell: bool = False,
+        sees: str = "z_h",
         device: str = "cpu",
     ):
-        self.world = dream_from_checkpoint(memory, num_envs, horizon, temperature, see_cell, device=device)
+        self.world = dream_from_checkpoint(memory, num_envs, horizon, temperature, sees, device=device)
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP, "render_modes": []}
         self.render_mode = None

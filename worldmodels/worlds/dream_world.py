@@ -49,7 +49,7 @@ class DreamWorld:
         batch: int,
         horizon: int,
         temperature: float = 1.0,
-        see_cell: bool = False,
+        sees: str = "z_h",
         terminates: bool = True,
         seed: int = 0,
         compiles: bool = False,
@@ -60,9 +60,11 @@ class DreamWorld:
             raise UserError(f"the temperature must be positive, not {temperature}; 1 is M's own")
         self.memory, self.contexts, self.action_space = memory, contexts, action_space
         self.fused = FusedMDNRNN(memory, compiles)
-        self.batch, self.horizon, self.temperature, self.see_cell = batch, horizon, temperature, see_cell
+        if sees == "z4":
+            raise UserError("a dream remembers by M alone; set controller.sees=z_h, z_h_c or z")
+        self.batch, self.horizon, self.temperature, self.sees = batch, horizon, temperature, sees
         self.terminates = terminates
-        self.state_shape = (state_dim(memory, see_cell),)
+        self.state_shape = (state_dim(memory, sees),)
         self.device = memory.heads.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
@@ -149,7 +151,7 @@ class DreamWorld:
         self.starts = Dream(z[-1], h, c, torch.zeros(self.batch, dtype=torch.long, device=self.device))
 
     def _state(self, dream: Dream) -> Tensor:
-        return join_state(dream.z, MemoryState(dream.h, dream.c), self.see_cell)
+        return join_state(dream.z, MemoryState(dream.h, dream.c), self.sees)
 
 
 def contexts_as_plain(window: Window) -> dict[str, Tensor]:
