@@ -116,6 +116,24 @@ def test_what_changed_since_the_frame_before():
         make_env(EnvSettings("CartPole-v1", {}, difference=True))
 
 
+def test_frames_go_black_for_a_while():
+    plain = make_env(EnvSettings("environments:Counting-v0", {}))
+    env = make_env(EnvSettings("environments:Counting-v0", {}, blackout=[2, 3]))
+    for _ in range(2):
+        frame, _ = plain.reset(seed=8)
+        assert np.array_equal(env.reset(seed=8)[0], frame), "each episode begins with what is shown"
+        black = []
+        for _ in range(8):
+            frame, reward, *_ = plain.step(1)
+            seen, found, *_ = env.step(1)
+            black.append(not seen.any())
+            assert found == reward and (black[-1] or np.array_equal(seen, frame))
+        assert black == [False, True, True, True, False, False, True, True]
+    for wrong in ("CartPole-v1", {"blackout": [1, 0]}), ("environments:Counting-v0", {"blackout": [0, 1]}):
+        with pytest.raises(UserError, match=r"env\.blackout"):
+            make_env(EnvSettings(wrong[0], {}, **{"blackout": [1, 1], **wrong[1]}))
+
+
 def test_a_description_from_before_a_field_was_added_is_still_the_same_environment():
     plain = EnvSettings("CartPole-v1", {})
     assert plain.describe() == {

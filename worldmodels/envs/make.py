@@ -38,6 +38,7 @@ class EnvSettings(NamedTuple):
     frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
     difference: bool = False  # show what changed since the frame before, half of it around 128
     stack: int = 1  # frames shown at once, the newest last, along the channels
+    blackout: list[int] | None = None  # [shown, hidden]: so many frames as they are, then so many black, and so on
 
     def describe(self) -> dict[str, Any]:
         """What tells environments apart: later fields where they are set, so that older descriptions still equal."""
@@ -45,7 +46,7 @@ class EnvSettings(NamedTuple):
         return {name: found[name] for name in found if name not in LATER or found[name] != self._field_defaults[name]}
 
 
-LATER = ("actions", "difference")  # fields that stores and checkpoints of before know nothing of
+LATER = ("actions", "difference", "blackout")  # fields that stores and checkpoints of before know nothing of
 
 
 class NarrowActions(gymnasium.Wrapper):
@@ -137,6 +138,27 @@ class FrameDifference(gymnasium.Wrapper):
         return changed, reward, terminated, truncated, info
 
 
+class Blackout(gymnasium.Wrapper):
+    """Frames go black for `hidden` steps after every `shown` ones: what they would show must be remembered."""
+
+    def __init__(self, env: gymnasium.Env, shown: int, hidden: int):
+        super().__init__(env)
+        if len(env.observation_space.shape or ()) != 3:
+            raise UserError("env.blackout needs an environment with frames; set env.blackout=null")
+        if shown < 1 or hidden < 1:
+            raise UserError(f"env.blackout=[{shown},{hidden}] must have at least 1 frame shown and 1 hidden")
+        self.shown, self.cycle, self.time = shown, shown + hidden, 0
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.time = 0
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        frame, *rest = self.env.step(action)
+        self.time += 1
+        return (frame if self.time % self.cycle < self.shown else np.zeros_like(frame), *rest)  # pyright: ignore[reportReturnType]
+
+
 class StackFrames(gymnasium.Wrapper):
     """The last `count` frames [H, W, C] along the channels, newest last; an episode begins with copies of its first."""
 
@@ -190,6 +212,8 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
         env = CropResize(env, settings.crop_rows, settings.frame_size)
     if settings.difference:
         env = FrameDifference(env)
+    if settings.blackout is not None:
+        env = Blackout(env, *settings.blackout)
     if settings.stack < 1:
         raise UserError(f"env.stack must be at least 1, not {settings.stack}")
     return env if settings.stack == 1 else StackFrames(env, settings.stack)
