@@ -10,7 +10,8 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from ..errors import UserError
 from ..module import Module
@@ -69,12 +70,14 @@ def fit(
     monitor: str | None = None,
     log_every: int = 10,
     clip_value: float | None = None,
+    clip_norm: float | None = None,
     precision: str = "32-true",
 ) -> tuple[Path, float]:
     """Train for `epochs`, `updates` steps in all; returns the checkpoint and the seconds it took.
 
-    monitor: keep the checkpoint in which this is lowest as best.ckpt; without it, the last one counts.
-    clip_value: clip gradients elementwise. precision: as Lightning names it.
+    monitor: keep the checkpoint in which this is lowest as best.ckpt, and stop where it is no longer finite; without
+    it, the last one counts. clip_value: clip gradients elementwise; clip_norm: all of them as one vector. precision: as
+    Lightning names it. Raises UserError where the loss was never finite.
     """
     keep = ModelCheckpoint(
         run.folder,
@@ -85,6 +88,7 @@ def fit(
         save_on_exception=monitor is None,  # what an interruption leaves is the last, not the best
         enable_version_counter=False,
     )
+    stop = [EarlyStopping(monitor, patience=epochs)] if monitor else []  # for what is not finite alone
     if run.compiles:
         module.compile_loss()
     started = time.perf_counter()
@@ -94,16 +98,20 @@ def fit(
             devices=1,
             max_epochs=epochs,
             logger=run.loggers(),
-            callbacks=[keep, ShowProgress(progress, *metrics)],
+            callbacks=[keep, ShowProgress(progress, *metrics), *stop],
             precision=precision,  # pyright: ignore[reportArgumentType]
             log_every_n_steps=min(log_every, max(1, updates // epochs)),
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
-            gradient_clip_val=clip_value,
-            gradient_clip_algorithm="value" if clip_value else None,
+            gradient_clip_val=clip_value or clip_norm,
+            gradient_clip_algorithm="value" if clip_value else "norm",
         )
         trainer.fit(module, data)
         if monitor is None:  # the periodic saves need not meet the end
             trainer.save_checkpoint(run.folder / "last.ckpt")
+    if stop and stop[0].stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC:
+        if keep.best_model_score is None or not torch.isfinite(keep.best_model_score):
+            raise UserError(f"the loss of {label} is not finite; lower the learning rate")
+        print(f"{label}: {monitor} is no longer finite; the best weights of before are kept", flush=True)
     return run.folder / ("best.ckpt" if monitor else "last.ckpt"), time.perf_counter() - started

@@ -34,12 +34,13 @@ def train_vae(
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
     precision: str = "auto",
+    clip_norm: float | None = None,
 ) -> StageResult:
     """V with the lowest validation loss of `validations` looks, spread over `update_steps` batches.
 
     continue_from: a V whose weights and optimiser state to go on with; `model` may change all but its sizes.
     replay_budget: bytes of training frames to hold in memory, see `rollouts.streaming.open_replay`.
-    precision: see `precision_of`.
+    precision: see `precision_of`. clip_norm: of the gradient, at most.
     """
     where = pick_device(device)
     precision = precision_of(precision, where)
@@ -86,6 +87,7 @@ def train_vae(
             shown,
             monitor="validation/loss",
             precision=precision,
+            clip_norm=clip_norm,
         )
     best, _ = VAE.load(path)
     scores = validation_scores(best.to(where), held_out)

@@ -1,0 +1,185 @@
+"""The page in a real browser: headless Chromium, where there is one."""
+
+import asyncio
+import shutil
+import threading
+
+import pytest
+from players import make_session
+
+from worldmodels.play.server import Server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra dev (playwright)")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def address():
+    """A server in a thread, whose controller always steers right."""
+    import torch
+
+    loop, ready = asyncio.new_event_loop(), threading.Event()
+    found = {}
+
+    def work():
+        asyncio.set_event_loop(loop)
+        server = Server(
+            lambda: make_session(real=True, act=lambda state: torch.tensor([[1.0, 0.0, 0.0]])), "A dream of Blob"
+        )
+        found["runner"], found["address"] = loop.run_until_complete(server.start(0))
+        ready.set()
+        loop.run_forever()
+        loop.run_until_complete(found["runner"].cleanup())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait(30)
+    yield found["address"]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+
+
+@pytest.fixture
+def page(address):
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        complaints = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        # what each view said, as the page got it
+        page.add_init_script(
+            """window.seen = [];
+            const Plain = WebSocket;
+            window.WebSocket = class extends Plain {
+              constructor(...all) {
+                super(...all);
+                this.addEventListener("message", event => window.seen.push(JSON.parse(event.data)));
+              }
+            };"""
+        )
+        page.goto(address)
+        until(page, "window.seen.length > 3")
+        yield page
+        assert complaints == []
+        browser.close()
+
+
+def until(page, condition, seconds=20):
+    """Wait for it; the page's own policy forbids Playwright's way, which evaluates strings."""
+    for _ in range(seconds * 20):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"it never came to {condition}")
+
+
+def step(page):
+    """One step of the paused dream; returns its view."""
+    number = page.evaluate("seen.at(-1).step") + 1
+    page.click("#step")
+    until(page, f"seen.at(-1).step === {number}")
+    return page.evaluate("seen.at(-1)")
+
+
+def dreamt(page, seed, key=None, steps=5):
+    """z of `steps` steps from the seed with the key held."""
+    page.fill("#seed", str(seed))
+    page.click("#again")
+    until(page, "seen.at(-1).step === 0")
+    page.locator("#pause").focus()
+    if key:
+        page.keyboard.down(key)
+    found = [step(page)["z"] for _ in range(steps)]
+    if key:
+        page.keyboard.up(key)
+    return found
+
+
+def test_frames_flow(page):
+    page.evaluate("seen.length = 0")
+    page.wait_for_timeout(10_000)
+    frames = page.evaluate("new Set(seen.map(view => view.dream)).size")
+    assert frames >= 200, "twenty a second, all of them different"
+
+
+def test_the_car_obeys(page):
+    page.click("#pause")
+    page.wait_for_timeout(200)
+    nothing, left, right = (dreamt(page, 5, key) for key in (None, "ArrowLeft", "KeyD"))
+    assert nothing == dreamt(page, 5) and len({str(way) for way in (nothing, left, right)}) == 3
+    page.locator("#pause").focus()
+    page.keyboard.press("KeyC")
+    assert page.get_attribute("#wheel", "aria-pressed") == "true"
+    assert dreamt(page, 5) == right, "the controller steers right"
+
+
+def test_everything_that_can_be_set(page):
+    page.keyboard.press("Space")
+    page.wait_for_timeout(200)
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    before = page.evaluate("seen.length")
+    page.wait_for_timeout(400)
+    assert page.evaluate("seen.length") == before, "paused"
+    assert step(page)["step"] == step(page)["step"] - 1
+
+    wild = dreamt(page, 5)
+    page.fill("#temperature", "0.1")
+    assert page.inner_text("#temperature_value") == "0.10"
+    page.wait_for_timeout(200)
+    assert dreamt(page, 5) != wild
+
+    page.locator("#latents input").nth(2).fill("3")
+    until(page, "seen.at(-1).z[2] === 3")
+    assert step(page)["z"][2] == 3
+    page.locator("#latents label").nth(2).dblclick()
+    page.wait_for_timeout(200)
+    assert step(page)["z"][2] != 3
+
+    page.fill("#horizon", "50")
+    page.wait_for_timeout(200)
+    page.click("#pause")
+    until(page, "!document.getElementById('note').hidden")
+    assert "horizon" in page.inner_text("#note")
+    page.keyboard.press("KeyR")
+    until(page, "document.getElementById('note').hidden")
+
+
+def test_the_real_world_and_back(page):
+    assert page.is_disabled("#jump") and not page.is_visible("#real")
+    page.keyboard.press("KeyB")
+    until(page, "seen.at(-1).surprise !== null")
+    assert page.is_visible("#real") and page.is_visible("#seen")
+    page.keyboard.press("KeyJ")
+    assert page.inner_text("#where") == "real"
+    until(page, "seen.at(-1).ended.includes('real')")
+    page.keyboard.press("KeyR")
+    page.keyboard.press("KeyJ")
+    assert page.inner_text("#where") == "dream"
+    page.keyboard.press("KeyB")
+    until(page, "seen.at(-1).real === null")
+
+
+def test_a_recording_plays(page):
+    with page.expect_download() as download:
+        page.click("#record")
+        page.wait_for_timeout(1500)
+        page.click("#record")
+    assert download.value.suggested_filename == "dream.webm"
+    length = page.evaluate(
+        """() => new Promise((resolve, reject) => {
+          const video = document.createElement("video");
+          video.onloadeddata = () => resolve(video.videoWidth);
+          video.onerror = () => reject(new Error("it does not play"));
+          video.src = document.getElementById("film").href;
+        })"""
+    )
+    assert length == 512
+
+
+def test_a_phone_has_buttons_and_no_sideways_scrolling(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.is_visible("#touch")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.dispatch_event("[data-key=left]", "pointerdown", {"pointerId": 1})

@@ -1,0 +1,224 @@
+"""The page's server: who may come in, what may be said, and that bad manners harm nobody else."""
+
+import asyncio
+import json
+import random
+
+import aiohttp
+import pytest
+from players import make_session
+
+from worldmodels.play import server as module
+from worldmodels.play.server import BadMessage, Server, parsed
+
+
+def serve(check, **options):
+    """Run `check(server, address, client)` beside a server."""
+
+    async def everything():
+        server = Server(lambda: make_session(real=True), "A dream", frames_per_second=100, **options)
+        runner, address = await server.start(0)
+        try:
+            async with aiohttp.ClientSession() as client:
+                await check(server, address, client)
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(everything(), 60))
+
+
+def socket_of(address):
+    return address.replace("/?", "/play?"), {"Origin": address.split("/?")[0]}
+
+
+async def join(client, address):
+    url, headers = socket_of(address)
+    socket = await client.ws_connect(url, headers=headers)
+    assert (await socket.receive_json())["type"] == "hello"
+    return socket
+
+
+async def until(socket, condition):
+    """The first view that fulfils the condition, of the next hundred."""
+    for _ in range(100):
+        view = await socket.receive_json(timeout=10)
+        if condition(view):
+            return view
+    raise AssertionError("it never came")
+
+
+async def views(socket, count):
+    return [await socket.receive_json(timeout=10) for _ in range(count)]
+
+
+def test_the_page_and_who_may_have_it():
+    async def check(server, address, client):
+        async with client.get(address) as answer:
+            page = await answer.text()
+            policy = answer.headers["Content-Security-Policy"]
+        assert answer.status == 200 and "<title>A dream</title>" in page and "{{" not in page
+        nonce = policy.split("'nonce-")[1].split("'")[0]
+        assert f'<script nonce="{nonce}">' in page and "default-src 'none'" in policy
+        assert address.startswith("http://127.0.0.1:")
+        bare = address.split("?")[0]
+        for url, headers in (
+            (bare, {}),
+            (bare + "?token=wrong", {}),
+            (bare + "?token=é", {}),
+            (address, {"Host": "evil.example"}),
+            (address, {"Host": "evil.example:80"}),
+        ):
+            async with client.get(url, headers=headers) as answer:
+                assert answer.status == 403
+        url, good = socket_of(address)
+        for wrong, headers in (
+            (url, {}),
+            (url, {"Origin": "http://evil.example"}),
+            (url, {"Origin": "null"}),
+            (url.split("?")[0], good),
+        ):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await client.ws_connect(wrong, headers=headers)
+            assert refused.value.status == 403
+        assert not server.players
+
+    serve(check)
+
+
+def test_tokens_differ():
+    assert Server(make_session, "a").token != Server(make_session, "a").token
+
+
+def test_a_player_sees_frames_pauses_steps_and_resets():
+    async def check(server, address, client):
+        socket = await join(client, address)
+        shown = await views(socket, 12)
+        assert shown[-1]["step"] > shown[0]["step"] == 0 and len({view["dream"] for view in shown}) > 6
+        await socket.send_json({"type": "pause", "on": True})
+        await socket.send_json({"type": "reset", "seed": 3})
+        await until(socket, lambda view: view["step"] == 0)
+        for number in (1, 2):
+            await socket.send_json({"type": "step"})
+            await until(socket, lambda view, number=number: view["step"] == number)
+        with pytest.raises(TimeoutError):
+            await socket.receive(timeout=0.3)
+        # a socket that timed out is of no more use
+        socket = await join(client, address)
+        await socket.send_json({"type": "real", "on": True})
+        await until(socket, lambda view: view["real"] and view["seen"])
+        await socket.send_json({"type": "latent", "index": 1, "value": 2.5})
+        await until(socket, lambda view: view["z"][1] == 2.5)
+
+    serve(check)
+
+
+GOOD = [
+    {"type": "keys", "left": True, "right": False, "up": False, "down": False},
+    {"type": "temperature", "temperature": 1},
+    {"type": "latent", "index": 0, "value": None},
+    {"type": "step"},
+    {"type": "reset", "seed": 0},
+]
+BAD = [
+    "",
+    "{",
+    "[]",
+    "null",
+    '"step"',
+    '{"type": "shout"}',
+    '{"type": ["step"]}',
+    '{"type": "step", "more": 1}',
+    '{"type": "keys", "left": true}',
+    '{"type": "keys", "left": 1, "right": false, "up": false, "down": false}',
+    '{"type": "temperature", "temperature": 0}',
+    '{"type": "temperature", "temperature": NaN}',
+    '{"type": "temperature", "temperature": 1e999}',
+    '{"type": "temperature", "temperature": true}',
+    '{"type": "temperature", "temperature": "1"}',
+    '{"type": "temperature", "temperature": null}',
+    '{"type": "horizon", "horizon": 2.5}',
+    '{"type": "reset", "seed": -1}',
+    '{"type": "reset", "seed": ' + "9" * 400 + "}",
+    '{"type": "latent", "index": 0, "value": 11}',
+    '{"type": "reset", "seed": 1' + " " * 1024 + "}",
+    "[" * 1000,
+]
+
+
+@pytest.mark.parametrize("message", GOOD, ids=lambda message: message["type"])
+def test_what_may_be_said(message):
+    assert parsed(json.dumps(message)) == message
+
+
+@pytest.mark.parametrize("text", BAD, ids=range(len(BAD)))
+def test_what_may_not(text):
+    with pytest.raises(BadMessage):
+        parsed(text)
+
+
+def test_hostile_messages_end_their_own_connection_alone(monkeypatch):
+    """10,000 of them, over as many connections as it takes, while an honest player plays on."""
+    monkeypatch.setattr(module, "IDLE_SECONDS", 60.0)
+    random.seed(0)
+
+    async def check(server, address, client):
+        honest = await join(client, address)
+        counted = 0
+
+        async def watch():
+            nonlocal counted
+            async for _ in honest:
+                counted += 1
+
+        watching = asyncio.create_task(watch())
+        url, headers = socket_of(address)
+        sent = connections = 0
+        while sent < 10_000:
+            hostile = await client.ws_connect(url, headers=headers)
+            connections += 1
+            kind = connections % 4
+            try:
+                for _ in range(500):
+                    sent += 1
+                    if kind == 0:
+                        await hostile.send_str(random.choice(BAD))
+                    elif kind == 1:
+                        await hostile.send_bytes(random.randbytes(200))
+                    elif kind == 2:
+                        await hostile.send_str("x" * 5000)
+                    else:  # a flood of good ones
+                        await hostile.send_str('{"type": "pause", "on": true}')
+            except (ConnectionError, aiohttp.ClientError):
+                pass
+            while not hostile.closed:
+                await hostile.receive(timeout=10)
+            assert hostile.close_code in (1003, 1008, 1009, 1006)
+        await asyncio.sleep(0.3)
+        before = counted
+        await honest.send_json({"type": "keys", "left": True, "right": False, "up": False, "down": False})
+        await asyncio.sleep(0.5)
+        assert counted > before > 0 and not honest.closed, "the honest player still gets frames"
+        assert len(server.players) == 1
+        watching.cancel()
+
+    serve(check)
+
+
+def test_no_more_than_four_and_the_idle_leave(monkeypatch):
+    async def check(server, address, client):
+        sockets = [await join(client, address) for _ in range(4)]
+        url, headers = socket_of(address)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect(url, headers=headers)
+        assert refused.value.status == 503
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.2)
+        for socket in sockets:
+            while not socket.closed:
+                await socket.receive(timeout=10)
+            assert socket.close_code == 4000
+        await asyncio.sleep(0.1)
+        assert not server.players
+        monkeypatch.setattr(module, "IDLE_SECONDS", 60.0)
+        await join(client, address)
+
+    serve(check)

@@ -1,0 +1,66 @@
+"""What happens where a loss is no longer a number."""
+
+from types import SimpleNamespace
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from worldmodels.errors import UserError
+from worldmodels.module import Supervised
+from worldmodels.stages.training import fit
+
+
+class Doomed(Supervised):
+    """Its weight falls by one with each batch; at `end` the loss becomes NaN. The gradient is 1 a step."""
+
+    kind, learning_rate = "vision", 1.0
+
+    def __init__(self, end):
+        super().__init__()
+        self.save_hyperparameters()
+        self.weight = torch.nn.Parameter(torch.tensor(0.0))
+        self.end = end
+
+    def loss(self, batch):
+        loss = self.weight * batch.float().mean().clamp(1, 1)
+        return {"loss": loss / (1 if -self.weight < self.end else torch.tensor(torch.nan))}
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class Batches(lightning.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(range(3))
+
+    def val_dataloader(self):
+        return DataLoader(range(1))
+
+
+def trained(tmp_path, end, **options):
+    tmp_path.mkdir(exist_ok=True)
+    run = SimpleNamespace(folder=tmp_path, compiles=False, loggers=lambda: False)
+    module = Doomed(end)
+    path, _ = fit(module, Batches(), run, 4, 12, torch.device("cpu"), "V", (), monitor="validation/loss", **options)
+    return torch.load(path, weights_only=True)["state_dict"]["weight"].item(), module.weight.item()
+
+
+def test_the_best_weights_from_before_are_kept_and_no_time_is_lost(tmp_path, capsys):
+    """Three batches an epoch: the second epoch ends at −6, within the third the loss is no number any more."""
+    best, _ = trained(tmp_path, end=7)
+    assert best == -6
+    assert "no longer finite" in capsys.readouterr().out
+    best, last = trained(tmp_path / "well", end=99)
+    assert best == last == -12 and "finite" not in capsys.readouterr().out
+
+
+def test_a_loss_that_never_was_finite_is_refused(tmp_path):
+    with pytest.raises(UserError, match="learning rate"):
+        trained(tmp_path, end=1)
+
+
+def test_gradients_are_clipped_as_one(tmp_path):
+    best, last = trained(tmp_path, end=99, clip_norm=0.25)
+    assert best == last == pytest.approx(-3)
