@@ -183,3 +183,35 @@ def test_a_phone_has_buttons_and_no_sideways_scrolling(page):
     assert page.is_visible("#touch")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.dispatch_event("[data-key=left]", "pointerdown", {"pointerId": 1})
+
+
+def test_a_report_opens_and_its_film_plays(tmp_path):
+    """Without a server, and without a word on the console."""
+    import json
+
+    import numpy as np
+
+    from worldmodels.evaluation.pictures import write_png, write_webm
+    from worldmodels.stages.report import report
+
+    lineage = {"stage": "dream_video", "command": "python", "started": "now", "seed": 0, "inputs": {}, "versions": {}}
+    (tmp_path / "lineage.json").write_text(json.dumps(lineage))
+    frames = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), np.uint8)
+    write_png(tmp_path / "filmstrip.png", frames[0])
+    write_webm(tmp_path / "dream.webm", list(frames), 12.5)
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        complaints = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+        page.goto(report(tmp_path).as_uri())
+        loaded = page.evaluate(
+            """() => new Promise((resolve, reject) => {
+              const film = document.querySelector("video"), again = film.cloneNode();
+              again.onloadeddata = () => resolve([again.videoWidth, document.querySelector("img").naturalWidth]);
+              again.onerror = () => reject(new Error("it does not play"));
+            })"""
+        )
+        assert loaded == [64, 64] and complaints == []
+        browser.close()
