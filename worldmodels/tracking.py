@@ -47,6 +47,7 @@ class Run:
         self.wandb: dict[str, Any] = settings["wandb"]
         self.compiles = bool(settings.get("compile", False))  # torch.compile the loss
         self.has_loggers = False
+        self.experiment: Any = None  # of W&B, once there is one
         if self.wandb["mode"] not in ("offline", "online", "disabled"):
             raise UserError(f"unknown wandb.mode {self.wandb['mode']!r}; choose offline, online or disabled")
 
@@ -56,6 +57,7 @@ class Run:
         Called once the stage's inputs have proved good: bad ones leave nothing behind.
         """
         self.env_id = env_id
+        self.steps_axis = {"latent": "env_step", "real": "env_step", "dream": "dream_step"}.get(facts.get("world", ""))
         base = Path(self.settings["runs"]) / self.stage / env_id.replace("/", "_")
         base = base / f"{time.strftime('%Y%m%d-%H%M%S')}_s{self.seed}"
         self.folder, attempt = base, 1
@@ -90,12 +92,34 @@ class Run:
         return found
 
     def record(self, result: StageResult) -> None:
-        """Log the scores of a stage that had nothing to log on its way."""
-        if self.has_loggers:
-            return
-        for logger in self.loggers():
-            logger.log_metrics(result.scores, step=0)
-            logger.save()
+        """Log the scores of a stage that had nothing to log on its way; and to W&B its pictures and films, and when
+        online its checkpoint as an artifact, with those that it was made from."""
+        if not self.has_loggers:
+            for logger in self.loggers():
+                logger.log_metrics(result.scores, step=0)
+                logger.save()
+        if self.experiment is not None:
+            self._publish(result)
+
+    def _publish(self, result: StageResult) -> None:
+        import wandb
+
+        media: dict[str, Any] = {}
+        for path in sorted({path for path in result.artefacts.values() if path.is_file()}):
+            if path.suffix == ".png":
+                media[f"pictures/{path.stem}"] = wandb.Image(str(path))
+            elif path.suffix == ".webm":
+                media[f"films/{path.stem}"] = wandb.Video(str(path), format="webm")
+        if media:
+            self.experiment.log(media)
+        checkpoint = result.artefacts.get("checkpoint")
+        if checkpoint is not None and not self.experiment.offline:
+            lineage = json.loads((self.folder / "lineage.json").read_text())
+            artifact = wandb.Artifact(
+                self.stage, type="checkpoint", metadata={"sha256": sha256(checkpoint), "inputs": lineage["inputs"]}
+            )
+            artifact.add_file(str(checkpoint))
+            self.experiment.log_artifact(artifact)
 
     def _wandb_logger(self, mode: str) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -108,7 +132,7 @@ class Run:
                 project=self.wandb.get("project", "worldmodels"),
                 group=self.wandb.get("group"),
                 job_type=self.stage,
-                tags=[self.env_id, f"seed={self.seed}"],
+                tags=[self.env_id, f"seed={self.seed}", *filter(None, [self.wandb.get("group")])],
                 dir=self.folder,
                 mode=mode,  # pyright: ignore[reportArgumentType]
                 config=self.settings,
@@ -124,6 +148,10 @@ class Run:
                 f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2
             )
             experiment = start("offline")
+        if self.steps_axis:  # else update steps, as Lightning counts them
+            experiment.define_metric(self.steps_axis, hidden=True)
+            experiment.define_metric("train/*", step_metric=self.steps_axis)
+        self.experiment = experiment
         return WandbLogger(experiment=experiment)
 
     def close(self) -> None:
