@@ -418,7 +418,7 @@ def test_v_and_m_are_diagnosed(models):
     told = run(folder, "diagnose_memory", "store=a", f"vae={vae}", f"mdnrnn={mdnrnn}", *options)
     found = json.loads((folder / made(told, "diagnosis")).read_text())
     assert len(found["left_alone"]["pixel_error"]) <= 5 and found["one_step_ahead"]["calibration"]["n"] > 0
-    for output, picture in ((seen, "picture"), (told, "calibration"), (told, "horizon")):
+    for output, picture in ((seen, "picture"), (seen, "traversals"), (told, "calibration"), (told, "horizon")):
         assert cv2.imread(str(folder / made(output, picture))).std() > 10
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..envs.make import versions
 from ..evaluation.calibration import LEVELS, calibration, gaussian_nll, moments, probability_integral
+from ..evaluation.pictures import grid, write_png
 from ..evaluation.plots import calibration_plot, horizon_plot, latent_kl_plot
 from ..memory import mixture
 from ..rollouts.files import write_json
@@ -24,6 +26,7 @@ from ..vision.vae import VAE, kl_per_dimension, sample
 from .driving import Models
 
 ACTIVE = 0.01  # variance of the posterior's mean over frames, above which a latent dimension carries something
+TRAVERSED, MOVES = 8, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 SHOWN = (1, 10, 30, 100)  # steps of a dream whose errors are printed and kept as scores
 
 
@@ -32,7 +35,8 @@ def diagnose_vision(
     run: Run, stores: Sequence[str | Path], vision: str | Path, frames: int, seed: int, device: str = "auto"
 ) -> StageResult:
     """Active units (Burda et al. 2016, arXiv 1509.00519, section 5.3), KL of each latent dimension, and squared error
-    per pixel and channel, over `frames` held-out frames; diagnosis.json and latents.png in the run folder."""
+    per pixel and channel, over `frames` held-out frames; diagnosis.json, latents.png and traversals.png in the run
+    folder."""
     where = pick_device(device)
     vae, seen = VAE.load(vision)
     vae.to(where)
@@ -60,14 +64,31 @@ def diagnose_vision(
         "parameters": sum(parameter.numel() for parameter in vae.parameters()),
     }
     write_json(run.folder / "diagnosis.json", {**found, "kl_per_dimension": kl.tolist(), "variance": variance.tolist()})
+    middle = torch.cat(means)[len(rows) // 2]
+    write_png(run.folder / "traversals.png", traversals(vae, middle, kl))
     latent_kl_plot(run.folder / "latents.png", kl.cpu().numpy(), (variance > ACTIVE).cpu().numpy())
     return StageResult(
         len(rows),
         "frames",
         f"{found['active_units']} of {vae.latent_dim} units active, KL {found['kl']:.1f} nats, mse {found['mse']:.5f}",
-        {"diagnosis": run.folder / "diagnosis.json", "picture": run.folder / "latents.png"},
+        {
+            "diagnosis": run.folder / "diagnosis.json",
+            "picture": run.folder / "latents.png",
+            "traversals": run.folder / "traversals.png",
+        },
         {name: float(value) for name, value in found.items()},
     )
+
+
+@torch.no_grad()
+def traversals(vae: VAE, z: Tensor, kl: Tensor) -> np.ndarray:
+    """The frame of z [Z] with one entry moved from −3 to 3: a row for each of the dimensions with the highest KL."""
+    rows = []
+    for index in kl.argsort(descending=True)[:TRAVERSED].tolist():
+        moved = z.repeat(len(MOVES), 1)
+        moved[:, index] = torch.tensor(MOVES, device=z.device)
+        rows.append((f"z{index}, KL {kl[index]:.2f}, from -3 to 3", list(vae.decode(moved).cpu().numpy())))
+    return grid(rows)
 
 
 @torch.no_grad()
