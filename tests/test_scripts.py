@@ -435,6 +435,24 @@ def test_what_c_sees_is_what_it_is_scored_on(models, view):
     assert run(folder, "train_controller", *own, "world=dream", fails=True)
 
 
+def test_a_controller_travels_with_its_v_and_m(models):
+    """Exported, moved, and scored as before: half precision changes the returns of Blob by little."""
+    folder, _, _, controller = models
+    scores = made(run(folder, "evaluate", f"checkpoint={controller}", "evaluation.episodes=3"), "scores")
+    told = run(folder, "export_checkpoint", f"checkpoint={controller}", "folder=out", "starts=5", f"scores={scores}")
+    (folder / "out").rename(folder / "moved")
+    moved = made(told, "controller").replace("out/", "moved/")
+    again = made(run(folder, "evaluate", f"checkpoint={moved}", "evaluation.episodes=3"), "scores")
+    before, after = (json.loads((folder / path).read_text())["returns"] for path in (scores, again))
+    assert after == pytest.approx(before, abs=0.5)
+    about = json.loads((folder / "moved/controller.json").read_text())["facts"]
+    assert about["scores"]["summary"]["n"] == 3 and about["command"].startswith("python")
+    dreams = made(run(folder, "evaluate_dream", f"checkpoint={moved}", "dreams=9", "horizon=4"), "scores")
+    assert len(json.loads((folder / dreams).read_text())["returns"]) == 9
+    (folder / "moved/vision.safetensors").write_bytes(b"damaged")
+    assert "vision" in run(folder, "evaluate", f"checkpoint={moved}", fails=True)
+
+
 def test_a_controller_is_scored_in_the_dream(models):
     folder, _, _, controller = models
     own = [f"checkpoint={controller}", "dreams=5", "horizon=7", "temperature=1.2", "wandb.mode=disabled"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,10 @@ def read(path: str | Path, *kinds: str) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"no {' or '.join(kinds)} checkpoint at {path}; make one with: {make}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content = _exported(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise UserError(f"{path} is damaged or no checkpoint ({reason}); make it again with: {make}") from error
@@ -64,6 +68,49 @@ def read(path: str | Path, *kinds: str) -> Checkpoint:
     return Checkpoint(
         path, about["kind"], about["arguments"], about["facts"], content["state_dict"], optimizer, sha256(path)
     )
+
+
+def export(checkpoint: Checkpoint, folder: Path, name: str, facts: dict[str, Any]) -> Path:
+    """Write NAME.safetensors, half precision, and NAME.json beside it: what `read` takes as well.
+
+    facts: what it was made from; files of V and M by their names within the folder, tensors one level deep.
+    """
+    from safetensors.torch import save_file
+
+    plain: dict[str, Any] = {}
+    tensors = {f"state/{key}": value for key, value in checkpoint.state.items()}
+    for key, value in facts.items():
+        if isinstance(value, dict) and any(isinstance(part, torch.Tensor) for part in value.values()):
+            tensors |= {f"facts/{key}/{part}": tensor for part, tensor in value.items()}
+        else:
+            plain[key] = value
+    halved = {key: (value.half() if value.dtype == torch.float32 else value) for key, value in tensors.items()}
+    path = folder / f"{name}.safetensors"
+    save_file({key: value.contiguous() for key, value in halved.items()}, path)
+    about = {"kind": checkpoint.kind, "arguments": checkpoint.arguments, "facts": plain}
+    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    return path
+
+
+def _exported(path: Path) -> dict[str, Any]:
+    """What `export` wrote, as a checkpoint's content."""
+    from safetensors.torch import load_file
+
+    about = json.loads(path.with_suffix(".json").read_text())
+    state: dict[str, torch.Tensor] = {}
+    facts: dict[str, Any] = about["facts"]
+    for key, value in load_file(path).items():
+        value = value.float() if value.dtype == torch.float16 else value
+        room, _, rest = key.partition("/")
+        if room == "state":
+            state[rest] = value
+        else:
+            name, _, part = rest.partition("/")
+            facts.setdefault(name, {})[part] = value
+    for part in ("vision", "memory"):
+        if facts.get(part) is not None:
+            facts[part] = str(path.parent / facts[part])
+    return {STAMP: about, "state_dict": state}
 
 
 def require_same(name: str, wanted: str, found: Checkpoint, user: str) -> None:

@@ -62,7 +62,9 @@ class Session:
         make_real: Callable[[], gymnasium.Env] | None = None,
     ):
         self.vision, self.network, self.contexts, self.action_space = vision, memory, contexts, action_space
-        self.starts = contexts.reward.sum(0).argsort(descending=True, stable=True).tolist()  # on the road at first
+        with torch.no_grad():
+            expected, _ = memory(contexts.observation.mean[:-1], contexts.action, contexts.first)
+        self.starts = expected.reward.sum(0).argsort(descending=True).tolist()  # on the road at first
         self.act, self.sees, self.make_real = act, sees, make_real
         self.temperature, self.horizon = 1.0, 1000
         self.controller_drives = False
