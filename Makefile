@@ -1,9 +1,9 @@
-# make demo · make test · make check · make bench · make fidelity · make results
+# make demo · make play · make test · make check · make bench · make fidelity · make results
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test check bench fidelity results setup clean
+.PHONY: demo play test check bench fidelity results setup clean
 setup: $(VENV)/.installed
 
 # The stamp is touched last: an interrupted installation starts again.
@@ -12,6 +12,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt scripts/bootstrap.s
 
 demo: setup
 	$(RUN) scripts/run_pipeline.py preset=demo
+
+play: setup
+	$(RUN) scripts/play.py
 
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile

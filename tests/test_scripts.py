@@ -424,7 +424,7 @@ def test_v_and_m_are_diagnosed(models):
 
 @pytest.mark.parametrize("view", ["controller.sees=z4", "controller.memory_weights=random"])
 def test_what_c_sees_is_what_it_is_scored_on(models, view):
-    """The learner's own world and the driver of its checkpoint show the same first state, whatever C sees."""
+    """Its checkpoint says so, and the driver takes it."""
     folder, vae, mdnrnn, _ = models
     own = [*DREAM, f"vae={vae}", f"mdnrnn={mdnrnn}", "world=latent", "num_envs=2", "asynchronous=false", view]
     own += ["algo.updates=2", "algo.steps=5", "seed=5", "wandb.mode=disabled"]

@@ -71,7 +71,7 @@ def read(path: str | Path, *kinds: str) -> Checkpoint:
 
 
 def export(checkpoint: Checkpoint, folder: Path, name: str, facts: dict[str, Any]) -> Path:
-    """Write NAME.safetensors, half precision, and NAME.json beside it: what `read` takes as well.
+    """Write NAME.safetensors, in half precision, which `read` takes as well; NAME.json shows what it says of itself.
 
     facts: what it was made from; files of V and M by their names within the folder, tensors one level deep.
     """
@@ -86,20 +86,23 @@ def export(checkpoint: Checkpoint, folder: Path, name: str, facts: dict[str, Any
             plain[key] = value
     halved = {key: (value.half() if value.dtype == torch.float32 else value) for key, value in tensors.items()}
     path = folder / f"{name}.safetensors"
-    save_file({key: value.contiguous() for key, value in halved.items()}, path)
-    about = {"kind": checkpoint.kind, "arguments": checkpoint.arguments, "facts": plain}
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    about = json.dumps({"kind": checkpoint.kind, "arguments": checkpoint.arguments, "facts": plain}, indent=1)
+    # within the file, so that its hash covers it; beside it, for people
+    save_file({key: value.contiguous() for key, value in halved.items()}, path, {STAMP: about})
+    path.with_suffix(".json").write_text(about + "\n")
     return path
 
 
 def _exported(path: Path) -> dict[str, Any]:
     """What `export` wrote, as a checkpoint's content."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    about = json.loads(path.with_suffix(".json").read_text())
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()[STAMP])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no dictionary
     state: dict[str, torch.Tensor] = {}
     facts: dict[str, Any] = about["facts"]
-    for key, value in load_file(path).items():
+    for key, value in tensors.items():
         value = value.float() if value.dtype == torch.float16 else value
         room, _, rest = key.partition("/")
         if room == "state":
@@ -109,7 +112,7 @@ def _exported(path: Path) -> dict[str, Any]:
             facts.setdefault(name, {})[part] = value
     for part in ("vision", "memory"):
         if facts.get(part) is not None:
-            facts[part] = str(path.parent / facts[part])
+            facts[part] = str(path.parent / Path(facts[part]).name)
     return {STAMP: about, "state_dict": state}
 
 

@@ -93,7 +93,7 @@ class Run:
 
     def record(self, result: StageResult) -> None:
         """Log the scores of a stage that had nothing to log on its way; and to W&B its pictures and films, and when
-        online its checkpoint as an artifact, with those that it was made from."""
+        online its checkpoint as an artifact, with the hashes of what it was made from."""
         if not self.has_loggers:
             for logger in self.loggers():
                 logger.log_metrics(result.scores, step=0)

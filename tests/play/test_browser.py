@@ -182,7 +182,44 @@ def test_a_phone_has_buttons_and_no_sideways_scrolling(page):
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.is_visible("#touch")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.dispatch_event("[data-key=left]", "pointerdown", {"pointerId": 1})
+    page.click("#pause")
+    page.wait_for_timeout(200)
+    left = dreamt(page, 5, "ArrowLeft")
+    page.click("#again")
+    until(page, "seen.at(-1).step === 0")
+    page.locator("[data-key=left]").hover()
+    page.mouse.down()
+    page.wait_for_timeout(200)
+    page.evaluate("document.getElementById('step').click()")
+    until(page, "seen.at(-1).step === 1")
+    assert page.evaluate("seen.at(-1)")["z"] == left[0], "the button is the key"
+
+
+def test_sliders_let_go_where_the_dream_begins_anew(page):
+    page.keyboard.press("Space")
+    page.wait_for_timeout(200)
+    page.keyboard.press("KeyB")
+    until(page, "seen.at(-1).real !== null")
+    page.locator("#latents input").nth(1).fill("3")
+    until(page, "seen.at(-1).z[1] === 3")
+    page.keyboard.press("KeyJ")
+    page.keyboard.press("KeyJ")
+    until(page, "seen.at(-1).z[1] !== 3")
+    page.wait_for_timeout(200)
+    shown = float(page.locator("#latents input").nth(1).input_value())
+    assert shown == pytest.approx(page.evaluate("seen.at(-1).z[1]"), abs=0.03), "it follows z again"
+
+
+def test_a_held_space_pauses_once_whatever_has_the_focus(page):
+    page.locator("#pause").focus()
+    page.keyboard.down("Space")
+    page.keyboard.down("Space")
+    page.keyboard.up("Space")
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    page.locator("#beside_button").focus()
+    page.keyboard.press("Space")
+    assert page.get_attribute("#pause", "aria-pressed") == "false"
+    assert page.get_attribute("#beside_button", "aria-pressed") == "false"
 
 
 def test_a_report_opens_and_its_film_plays(tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 
 import aiohttp
 import pytest
@@ -202,6 +203,74 @@ def test_hostile_messages_end_their_own_connection_alone(monkeypatch):
         watching.cancel()
 
     serve(check)
+
+
+def test_worlds_are_closed_after_their_last_step_alone():
+    """A player leaves while a slow step runs."""
+    order = []
+
+    async def check(server, address, client):
+        session = make_session()
+        step, close = session.step, session.close
+
+        def slowly():
+            order.append("step begins")
+            time.sleep(0.4)
+            order.append("step ends")
+            return step()
+
+        session.step, session.close = slowly, lambda: (order.append("close"), close())
+        server.make_session = lambda: session
+        socket = await join(client, address)
+        await asyncio.sleep(0.2)
+        await socket.close()
+        while server.players:
+            await asyncio.sleep(0.05)
+
+    serve(check)
+    assert order[-1] == "close" and order[-2] == "step ends"
+
+
+def test_a_world_that_fails_ends_its_own_connection(caplog):
+    async def check(server, address, client):
+        def fail():
+            raise RuntimeError("a wheel came off")
+
+        good = server.make_session
+        bad = make_session()
+        bad.step = fail
+        server.make_session = lambda: bad
+        socket = await join(client, address)
+        while not socket.closed:
+            await socket.receive(timeout=10)
+        assert socket.close_code == 1011
+        while server.players:
+            await asyncio.sleep(0.05)
+        server.make_session = good
+        await views(await join(client, address), 3)
+
+    serve(check)
+    assert "a wheel came off" in caplog.text
+
+
+def test_the_server_stops_at_once_with_players_within():
+    async def everything():
+        server = Server(make_session, "A dream")
+        runner, address = await server.start(0)
+        async with aiohttp.ClientSession() as client:
+            socket = await join(client, address)
+            began = time.monotonic()
+
+            async def listen():
+                while not socket.closed:
+                    await socket.receive(timeout=5)
+
+            listening = asyncio.create_task(listen())
+            await runner.cleanup()
+            await listening
+            assert socket.close_code == 1001 and time.monotonic() - began < 5
+
+    asyncio.run(asyncio.wait_for(everything(), 30))
 
 
 def test_no_more_than_four_and_the_idle_leave(monkeypatch):

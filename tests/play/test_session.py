@@ -159,6 +159,25 @@ def test_jumping_takes_the_dream_to_where_the_real_world_stands():
     assert isinstance(session.dream.memory, MemoryState) and torch.equal(session.dream.memory.h, session.real.memory.h)
 
 
+def test_a_dream_after_a_jump_has_its_whole_horizon():
+    session = make_session(real=True)
+    session.reset(0)
+    session.show_real(True)
+    session.jump(to_real=True)
+    session.horizon = 5
+    views = [session.step() for _ in range(8)]
+    assert not views[-1].ended and views[-1].total == pytest.approx(sum(view.reward for view in views))
+    session.jump(to_real=False)
+    assert [bool(session.step().ended) for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_beside_each_other_both_worlds_begin_at_the_same_place():
+    session = make_session(real=True)
+    session.show_real(True)
+    session.reset(9)
+    assert torch.equal(session.dream.z, session.real.z)
+
+
 def test_a_real_episode_that_is_over_says_so():
     session = make_session(real=True)
     session.reset(0)

@@ -48,12 +48,25 @@ def test_patience():
 
 
 def test_the_most_that_any_stretch_has_paid(tmp_path):
-    """Rewards 0 4 2 0 0 and 5: of stretches of two, 4 + 2 pays most; the short episode counts as one."""
+    """Rewards 0 4 2 0 0 and 5: of stretches of two, 4 + 2 pays 3 a step; the short episode counts as one."""
     store = RolloutStore.create(tmp_path / "store", {"id": "x", "action": {"type": "discrete", "n": 2}})
     for seed, rewards in ((1, [0, 4, 2, 0, 0]), (2, [5])):
         steps = len(rewards)
         frames, actions = np.zeros((steps + 1, 2, 2, 3), np.uint8), np.zeros(steps, np.int64)
         store.append(Episode(seed, frames, actions, np.array(rewards, np.float32), True, False), "hand")
-    assert payable([store], 2) == 3.0
+    assert payable([store], 2) == 5.0, "the short episode is rich"
     assert payable([store], 1) == 5.0
-    assert payable([store], 5) == pytest.approx(6 / 5)
+    lean = RolloutStore.create(tmp_path / "lean", store.environment)
+    lean.append(
+        Episode(
+            3,
+            np.zeros((6, 2, 2, 3), np.uint8),
+            np.zeros(5, np.int64),
+            np.array([0, 4, 2, 0, 0], np.float32),
+            True,
+            False,
+        ),
+        "hand",
+    )
+    assert payable([lean], 2) == 3.0
+    assert payable([lean], 5) == payable([lean], 9) == pytest.approx(6 / 5)

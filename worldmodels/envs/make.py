@@ -213,6 +213,8 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
     if settings.difference:
         env = FrameDifference(env)
     if settings.blackout is not None:
+        if len(settings.blackout) != 2:
+            raise UserError(f"env.blackout={settings.blackout} must be two numbers: [shown, hidden]")
         env = Blackout(env, *settings.blackout)
     if settings.stack < 1:
         raise UserError(f"env.stack must be at least 1, not {settings.stack}")

@@ -50,7 +50,7 @@ def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[An
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2)
     if target is not None:
         axes.axhline(target, color="0.4", ls=":", lw=1, label=f"target {target:g}")
-    axes.set(title=title, xlabel="env_step (simulator frames)", ylabel="training return", xlim=(0, None))
+    axes.set(title=title, xlabel="env_step (simulator frames)", ylabel="return while training", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

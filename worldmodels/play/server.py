@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hmac
+import html
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -83,15 +86,15 @@ class Player:
 
     def __init__(self, socket: web.WebSocketResponse, session: Session):
         self.socket, self.session = socket, session
-        self.paused, self.steps_due = False, 0
+        self.paused, self.steps_due, self.gone = False, 0, False
         self.last_heard = time.monotonic()
-        self.allowance, self.counted_at = float(MESSAGES_PER_SECOND), time.monotonic()
+        self.allowance, self.counted_at = MESSAGES_PER_SECOND / 2, time.monotonic()
         self.lock = asyncio.Lock()
 
     def may_speak(self) -> bool:
-        """A bucket of MESSAGES_PER_SECOND that fills as fast."""
-        now = time.monotonic()
-        self.allowance = min(MESSAGES_PER_SECOND, self.allowance + (now - self.counted_at) * MESSAGES_PER_SECOND)
+        """A bucket that holds half of MESSAGES_PER_SECOND and fills with the other half each second."""
+        now, half = time.monotonic(), MESSAGES_PER_SECOND / 2
+        self.allowance = min(half, self.allowance + (now - self.counted_at) * half)
         self.counted_at, self.last_heard = now, now
         self.allowance -= 1
         return self.allowance >= 0
@@ -120,9 +123,9 @@ class Player:
         return None
 
     async def run(self, frames_per_second: float) -> None:
-        """Step and show, until the connection or the person is gone."""
+        """Step and show, until the connection or the person is gone; never cancelled, since a thread may be within."""
         due = time.monotonic()
-        while not self.socket.closed:
+        while not (self.socket.closed or self.gone):
             if time.monotonic() - self.last_heard > IDLE_SECONDS:
                 await self.socket.close(code=4000, message=b"idle")
                 return
@@ -135,8 +138,9 @@ class Player:
             await asyncio.sleep(max(0.001, due - time.monotonic()))
 
     async def show(self, view: View) -> None:
-        if not self.socket.closed:
-            await self.socket.send_str(as_text(view))
+        if not (self.socket.closed or self.gone):
+            with contextlib.suppress(ConnectionError):
+                await self.socket.send_str(as_text(view))
 
 
 def as_text(view: View) -> str:
@@ -164,6 +168,7 @@ class Server:
         self.players: set[Player] = set()
         self.expected: set[str] = set()
         self.app = web.Application(middlewares=[self._only_from_here])
+        self.app.on_shutdown.append(self._send_all_home)
         self.app.router.add_get("/", self._page)
         self.app.router.add_get("/play", self._play)
 
@@ -187,7 +192,7 @@ class Server:
 
     async def _page(self, request: web.Request) -> web.Response:
         nonce = secrets.token_urlsafe(12)
-        text = PAGE.read_text().replace("{{nonce}}", nonce).replace("{{title}}", self.title)
+        text = PAGE.read_text().replace("{{nonce}}", nonce).replace("{{title}}", html.escape(self.title))
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
             "img-src data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -208,14 +213,32 @@ class Server:
         try:
             await self._listen(player)
         finally:
-            self.players.discard(player)
-            showing.cancel()
-            await asyncio.gather(showing, return_exceptions=True)
-            async with player.lock:
-                player.session.close()
+            player.gone = True
+            await asyncio.shield(self._see_off(player, showing))
         return socket
 
+    async def _see_off(self, player: Player, showing: asyncio.Task[None]) -> None:
+        """Once its last step is over, close the player's worlds and free the place."""
+        await asyncio.gather(showing, return_exceptions=True)
+        async with player.lock:
+            player.session.close()
+        self.players.discard(player)
+
+    async def _send_all_home(self, _: web.Application) -> None:
+        for player in set(self.players):
+            await player.socket.close(code=1001, message=b"the server stops")
+
     async def _greet_and_run(self, player: Player) -> None:
+        try:
+            await self._greet(player)
+            await player.run(self.frames_per_second)
+        except ConnectionError:
+            pass
+        except Exception:
+            logging.getLogger(__name__).exception("a player's world has failed")
+            await player.socket.close(code=1011, message=b"the world has failed")
+
+    async def _greet(self, player: Player) -> None:
         session = player.session
         facts = {
             "title": self.title,
@@ -225,7 +248,10 @@ class Server:
         }
         await player.socket.send_str(json.dumps({"type": "hello", **facts}))
         await player.show(session.view())
-        await player.run(self.frames_per_second)
+
+    async def _obeyed(self, player: Player, order: dict[str, Any]) -> View | None:
+        async with player.lock:
+            return await asyncio.to_thread(player.obey, order)
 
     async def _listen(self, player: Player) -> None:
         """Until the connection ends, or says something that it must not."""
@@ -240,7 +266,6 @@ class Server:
                 except BadMessage as error:
                     await player.socket.close(code=1008, message=str(error).encode())
                     continue
-                async with player.lock:
-                    view = await asyncio.to_thread(player.obey, order)
+                view = await asyncio.shield(self._obeyed(player, order))
                 if view is not None:
                     await player.show(view)

@@ -95,6 +95,7 @@ class Session:
         self.dream = Place(z[-1], state, torch.zeros(1, dtype=torch.bool))
         if self.env is not None:
             self._begin_real()
+            self.dream = self.real  # side by side on the same road
         return self.view()
 
     def show_real(self, wanted: bool) -> View:
@@ -112,7 +113,8 @@ class Session:
         if self.env is not None:
             self.at_real = to_real
             if not to_real:
-                self.dream, self.sliders, self.ended, self.total = self.real, {}, self.real_ended, 0.0
+                self.dream, self.sliders, self.ended = self.real, {}, self.real_ended
+                self.step_number, self.total = 0, 0.0
         return self.view()
 
     def close(self) -> None:
@@ -151,14 +153,17 @@ class Session:
     def _step_real(self, action: Tensor) -> None:
         assert self.env is not None, "asked for by step alone"
         state = self._remember(self.real, action)
-        expected = self.network.predict(state.h).next_z
+        expected = self.network.predict(state.h)
+        if self.at_real:
+            self.reward, self.end = float(expected.reward), float(torch.sigmoid(expected.terminated_logit))
+            self.total += self.reward
         chosen = action[0].cpu().numpy()
         frame, reward, terminated, truncated, _ = self.env.step(
             int(chosen) if self.action_space["type"] == "discrete" else chosen
         )
         self.frame, self.real_reward = np.asarray(frame), float(reward)
         z = self._encode(self.frame)
-        self.surprise = -float(mixture.log_prob(expected, z).mean())
+        self.surprise = -float(mixture.log_prob(expected.next_z, z).mean())
         self.real = Place(z, state, torch.zeros(1, dtype=torch.bool))
         if terminated or truncated:
             self.real_ended = "the real episode is over"

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..errors import UserError
 from ..types import Trajectory
 from ..worlds.protocol import World
 from .estimators import Estimator
@@ -35,6 +36,8 @@ class Reinforce(PolicyGradient):
         **options: Any,
     ):
         super().__init__(policy, world, steps, Estimator(estimator, baseline, discount), **options)
+        if points and baseline == "optimal":
+            raise UserError("algo.baseline=optimal weighs whole episodes; set algo.points=false")
         self.points = points
 
     def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:

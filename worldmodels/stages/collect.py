@@ -85,7 +85,12 @@ def collect(
         "frames",
         f"{len(returns)} episodes, mean return {np.mean(returns):.0f}",
         {"store": Path(store)},
-        {"episodes": len(returns), "frames": frames, "mean_return": float(np.mean(returns))},
+        {
+            "episodes": len(returns),
+            # all that the store cost, of interrupted runs as well
+            "frames": sum(entry.length for entry in target.entries) * description["action_repeat"],
+            "mean_return": float(np.mean(returns)),
+        },
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..envs.make import versions
+from ..errors import UserError
 from ..evaluation.calibration import LEVELS, calibration, gaussian_nll, moments, probability_integral
 from ..evaluation.pictures import grid, write_png
 from ..evaluation.plots import calibration_plot, horizon_plot, latent_kl_plot
@@ -122,6 +123,8 @@ def diagnose_memory(
     window = _held_out(opened, where).windows(windows, context + horizon, generator)
     ahead = one_step_ahead(models, window, train)
     alone = left_alone(models, window, context, temperature)
+    if not alone:
+        raise UserError(f"no held-out episode is longer than context={context} steps; set a lower one")
 
     calibration_plot(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]
@@ -131,7 +134,7 @@ def diagnose_memory(
     scores = {f"nll_{name}": value for name, value in ahead["nll"].items()}
     scores |= {f"coverage_{level:g}": ahead["calibration"]["coverage"][n] for n, level in enumerate(LEVELS)}
     for name in ("reward_error", "pixel_error"):
-        scores |= {f"{name}_{step}": alone[name][step - 1] for step in SHOWN if step <= horizon}
+        scores |= {f"{name}_{step}": alone[name][step - 1] for step in SHOWN if step <= len(alone[name])}
     fifty, ninety = ahead["calibration"]["coverage"]
     return StageResult(
         int(window.valid.sum()),

@@ -31,7 +31,7 @@ def score_dream(
     seed: int,
     device: str = "auto",
 ) -> StageResult:
-    """Greedy returns of C over `dreams` dreams of at most `horizon` steps, each from another real start.
+    """Greedy returns of C over `dreams` dreams of at most `horizon` steps, each from a real start that M's file keeps.
 
     memory: M's checkpoint, if not where C's own says. dream_scores.json in the run folder has each dream's return and
     length. Raises UserError for a C without a memory.
@@ -41,15 +41,16 @@ def score_dream(
         raise UserError(f"dreams={dreams} score nothing; set 1 or more")
     lightning.seed_everything(seed, verbose=False)
     read = checkpoints.read(checkpoint, *ACTORS)
-    memory = memory or read.facts["memory"]
-    if memory is None or read.facts["random_memory"] is not None:
+    if read.facts["memory"] is None or read.facts["random_memory"] is not None:
         raise UserError(
             f"{checkpoint} was trained without a model that has learned; only a C of train_controller can dream"
         )
+    memory = Path(memory or read.facts["memory"])
+    checkpoints.require_same("M", read.facts["memory_sha256"], checkpoints.read(memory, "memory"), f"C {checkpoint}")
     actor, _ = ACTORS[read.kind].load(checkpoint)
     actor.to(where)
     world = dream_from_checkpoint(memory, dreams, horizon, temperature, read.facts["sees"], seed, where)
-    inputs = {"controller": read.path, "memory": Path(memory)}
+    inputs = {"controller": read.path, "memory": memory}
     run.begin(read.facts["environment"]["id"], inputs, versions(), horizon=horizon, temperature=temperature)
     state = world.reset()
     alive = torch.ones(dreams, dtype=torch.bool, device=where)
@@ -82,5 +83,5 @@ def payable(stores: Sequence[RolloutStore], horizon: int) -> float:
         for entry in store.entries:
             total = np.concatenate([[0.0], np.cumsum(store.read(entry).reward, dtype=np.float64)])
             steps = min(horizon, len(total) - 1)
-            best = max(best, float((total[steps:] - total[:-steps]).max() / horizon))
+            best = max(best, float((total[steps:] - total[:-steps]).max() / steps))
     return best

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..envs.car_racing import scored
-from ..envs.make import closing, versions
+from ..envs.make import LATER, closing, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
 from ..errors import UserError
@@ -86,7 +86,8 @@ def evaluate(
             "environment": environment,
             "wrappers": {
                 key: environment[key]
-                for key in ("action_repeat", "action_low", "action_high", "crop_rows", "frame_size", "stack")
+                for key in ("action_repeat", "action_low", "action_high", "crop_rows", "frame_size", "stack", *LATER)
+                if key in environment
             },
             "policy": behaviour
             if checkpoint is None

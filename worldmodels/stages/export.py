@@ -47,6 +47,8 @@ def export_checkpoint(
     own |= {"memory_sha256": checkpoints.sha256(memory), "command": _command(read.path)}
     if scores is not None:
         content = json.loads(Path(scores).read_text())
+        if content["policy"]["controller"]["sha256"] != read.sha256:
+            raise UserError(f"{scores} holds the scores of another controller than {checkpoint}")
         own |= {"scores": {"summary": content["summary"], "split": content["split"]}}
     return [vision, memory, checkpoints.export(read, folder, "controller", own)]
 

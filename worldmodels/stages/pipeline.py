@@ -81,6 +81,8 @@ class Pipeline:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, self.finished)
         self.rows.append(row)
+        # of this run alone: finished.json also remembers what other settings made
+        write_json(self.path.with_name("rows.json"), [one._asdict() for one in self.rows])
         return row
 
 
@@ -118,6 +120,11 @@ class Models(NamedTuple):
 
 
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
+    """`run_rounds`, for those who want its rows alone."""
+    return run_rounds(settings)[0]
+
+
+def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
     """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; then scores and a film.
 
     settings: the config's sections; `again` holds what differs from the second round on. V (unless its `again` section
@@ -157,7 +164,7 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     pipeline.stage(
         "video", dream_video, _checkpoint_of(best), **settings["video"], seed=settings["seed"], device=device
     )
-    return pipeline.rows
+    return pipeline.rows, rounds
 
 
 def _check(settings: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .. import checkpoints
+from ..envs.car_racing import scored
 from ..envs.make import make_env
 from ..errors import UserError
 from ..play.server import Server
@@ -18,6 +19,8 @@ from ..worlds.dream_world import contexts_from_plain
 from .driving import ACTORS, Models
 from .settings import env_settings
 
+SHIPPED = Path(__file__).parents[1] / "play" / "shipped" / "controller.safetensors"
+
 
 def make_server(
     checkpoint: str | Path | None = None, vision: str | Path | None = None, memory: str | Path | None = None
@@ -25,9 +28,12 @@ def make_server(
     """A server of the dream of M, with C at the wheel on request.
 
     checkpoint: of a C that was trained with a model, whose V and M are where it says; or `vision` and `memory` name
-    them. Raises UserError where there is neither, or where they do not belong together.
+    them; with none of the three, the one that ships with the package. Raises UserError where they do not belong
+    together.
     """
     act, sees = None, "z_h"
+    if checkpoint is None and vision is None and memory is None:
+        checkpoint = SHIPPED
     if checkpoint is not None:
         read = checkpoints.read(checkpoint, *ACTORS)
         if read.facts["memory"] is None or read.facts["random_memory"] is not None:
@@ -59,7 +65,7 @@ def make_server(
         environment["action"],
         act,
         sees,
-        partial(make_env, env_settings(environment)),
+        partial(make_env, env_settings(scored(environment, stock=False))),
     )
     return Server(make_session, f"A dream of {environment['id'].split('/')[-1]}")
 

@@ -39,7 +39,7 @@ def report(run: str | Path) -> Path:
     Raises UserError for a folder that is neither.
     """
     folder = Path(run)
-    if (folder / "finished.json").is_file():
+    if (folder / "rows.json").is_file():
         title, body = f"Pipeline {folder.name}", _pipeline(folder)
     elif (folder / "lineage.json").is_file():
         title, body = f"{_lineage(folder)['stage']}: {folder.parent.name}", _run(folder)
@@ -53,7 +53,7 @@ def report(run: str | Path) -> Path:
 
 def _pipeline(folder: Path) -> str:
     """The table that ended the pipeline, its rounds, and each stage's run."""
-    rows = [entry["row"] for entry in json.loads((folder / "finished.json").read_text()).values()]
+    rows = json.loads((folder / "rows.json").read_text())
     table = [
         (
             row["stage"],

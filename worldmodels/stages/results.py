@@ -142,7 +142,8 @@ def rebuild(root: Path) -> list[Path]:
         written.append(path)
     for task, own in studies(root).items():
         path = root / MEDIA / picture_of(task)
-        named = {study["title"]: [seed["curve"] for seed in study["seeds"].values()] for study in own}
+        curves = {study["title"]: [seed["curve"] for seed in study["seeds"].values()] for study in own}
+        named = {title: each for title, each in curves.items() if all(len(curve) > 1 for curve in each)}
         targets = {study["target"] for study in own}
         learning_curves(path, task, named, targets.pop() if len(targets) == 1 else None)
         written.append(path)

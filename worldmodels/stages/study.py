@@ -23,7 +23,7 @@ from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate
-from .pipeline import run_pipeline
+from .pipeline import run_rounds
 
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
@@ -56,7 +56,8 @@ def run_study(settings: dict[str, Any]) -> Path:
     print(f"{settings['name']}: {len(missing)} of {len(seeds)} seeds to train", flush=True)
     # forked workers would share this one's threads and locks
     work = _world_model if settings["rounds"] else _model_free
-    threads = max(1, default_workers() // workers)
+    # what is model-free is too small for several threads to pay
+    threads = max(1, default_workers() // workers) if settings["rounds"] else 1
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
         running = {pool.submit(work, settings, seed): seed for seed in missing}
         for done in as_completed(running):
@@ -112,20 +113,19 @@ def _model_free(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """What one seed has to show. Studies share a pipeline for each seed, and so the stages that they have in common."""
     name = f"studies_s{seed}"
-    rows = run_pipeline({**settings, "name": name, "seed": seed})
-    rounds = json.loads((Path(settings["runs"]) / "pipeline" / name / "rounds.json").read_text())
+    rows, rounds = run_rounds({**settings, "name": name, "seed": seed})
     if settings["validation"]["episodes"]:
-        curve = [(one["frames"], round(one["validation"], 3)) for one in rounds]
+        curve = [(one.frames, round(one.validation or 0.0, 3)) for one in rounds]
     else:
         curve, frames = [], 0
         for row in rows:
-            if "env_steps" in row.scores:
+            if row.scores.get("env_steps"):  # a dream has none
                 points = curve_of(Path(row.artefacts["checkpoint"]).parent / "metrics.csv")
                 curve += [(step + frames, value) for step, value in points]
             frames += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))
     scored = next(row for row in rows if row.stage == "evaluate C")
-    found = _found(scored.artefacts["scores"], rounds[-1]["frames"], rounds[-1]["seconds"], curve)
-    return {**found, "rounds": rounds}
+    found = _found(scored.artefacts["scores"], rounds[-1].frames, rounds[-1].seconds, curve)
+    return {**found, "rounds": [one._asdict() for one in rounds]}
 
 
 def _found(scores: str | Path, frames: int, seconds: float, curve: list[tuple[int, float]]) -> dict[str, Any]:
