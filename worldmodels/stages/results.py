@@ -75,7 +75,9 @@ def world_models(root: Path) -> str:
         found = summarize(means)
         frames = max(seed["env_steps"] for seed in seeds)
         interval = f"{found.iqm:.0f} ({found.iqm_low:.0f} to {found.iqm_high:.0f})" if len(means) > 1 else "one seed"
-        spread = f"{found.mean:.0f} ± {found.sd:.0f}"
+        over_tracks = np.std([value for seed in seeds for value in seed["returns"]], ddof=1)
+        alone = f"{found.mean:.0f} (its tracks ± {over_tracks:.0f})"
+        spread = f"{found.mean:.0f} ± {found.sd:.0f}" if len(means) > 1 else alone
         rows.append((study["title"], f"{frames:,}", _each(means), spread, interval, *_target(study)))
     rows += [(who, frames, "", score, "", "", "") for who, frames, score in PUBLISHED]
     return _table((*columns, "target", "minutes a seed"), rows)
