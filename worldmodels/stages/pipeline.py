@@ -111,7 +111,7 @@ def merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-class Models(NamedTuple):
+class Made(NamedTuple):
     """What a round hands to the next one, and the best one to the scores."""
 
     vision: Path | None = None
@@ -137,7 +137,7 @@ def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
     pipeline = Pipeline(settings["name"], settings)
     stores: list[Path] = []
     rounds: list[Round] = []
-    made = best = Models()
+    made = best = Made()
     repairs = 0
     for number in range(settings["rounds"]):
         changed = settings["again"] if number else {}
@@ -184,7 +184,7 @@ def _vector(env: dict[str, Any]) -> dict[str, Any]:
     return {"num_envs": env["num_envs"], "asynchronous": env["asynchronous"]}
 
 
-def _checkpoint_of(made: Models) -> Inputs:
+def _checkpoint_of(made: Made) -> Inputs:
     return {"checkpoint": made.controller, "vision": made.vision, "memory": made.memory}
 
 
@@ -193,8 +193,8 @@ def _label(pipeline: Pipeline, number: int) -> str:
 
 
 def _one_round(
-    pipeline: Pipeline, plan: dict[str, Any], number: int, before: Models, stores: list[Path], keeps_vision: bool
-) -> Models:
+    pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool
+) -> Made:
     """Collect, V (unless it is kept), M, C; the round's store is appended to `stores`."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
@@ -224,10 +224,10 @@ def _one_round(
     learning |= {"algo": plan["algo"], **_vector(env)}
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
     row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
-    return Models(vision, memory, Path(row.artefacts["checkpoint"]))
+    return Made(vision, memory, Path(row.artefacts["checkpoint"]))
 
 
-def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Models, stores: list[Path]) -> Round:
+def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made, stores: list[Path]) -> Round:
     """C on validation tracks and in the dream, as far as the settings ask for it."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)

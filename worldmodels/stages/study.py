@@ -35,8 +35,8 @@ def run_study(settings: dict[str, Any]) -> Path:
     """Train and score on held-out episodes, once for each of `seeds`; returns the JSON in `results`.
 
     `rounds` of a world model's pipeline, or model-free where that is 0. `workers` seeds run side by side, each in a
-    process with its share of the cores. Each seed's scores are written as
-    they come; run again with the same settings, only the missing seeds are trained.
+    process, of a world model with its share of the cores. Each seed's scores are written as they come; run again with
+    the same settings, only the missing seeds are trained.
     """
     seeds, workers = settings["seeds"], settings["workers"]
     if not seeds or len(set(seeds)) < len(seeds):
