@@ -271,6 +271,9 @@ def test_a_point_ends_what_the_actions_before_it_answer_for():
         (True, [0.5, 1, -0.25, -0.5, -1, 0]),
         (False, [0.5 - 1 / 16, 1 - 1 / 8, -0.25, -0.5, -1, 0]),
     ):
-        learner = make(Reinforce, Corridor(), discount=0.5, points=points)
-        found, _ = learner.estimate(played, torch.zeros(6, 1))
-        assert found.flatten().tolist() == pytest.approx(wanted)
+        for learner in (
+            make(Reinforce, Corridor(), discount=0.5, points=points),
+            make(A2C, Corridor(), discount=0.5, points=points, gae_lambda=1.0),  # λ = 1: the whole return again
+        ):
+            found, _ = learner.estimate(played, torch.zeros(6, 1))
+            assert found.flatten().tolist() == pytest.approx(wanted)

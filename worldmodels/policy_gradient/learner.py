@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from ..errors import UserError
 from ..learner import Learner
 from ..types import Trajectory
 from ..worlds.protocol import World
@@ -18,7 +19,8 @@ from .policies import ActionDistribution, Policy
 class PolicyGradient(Learner):
     """An algorithm is its difference: its estimator (returns, baseline) and whether it plays whole episodes.
 
-    critic_learning_rate: of the critic's own layers, if not the others'.
+    critic_learning_rate: of the critic's own layers, if not the others'. points: each reward that is not 0 ends what is
+    summed up, as a point of Pong ends what the actions before it are to answer for (Karpathy 2016, "Pong from pixels").
     """
 
     shown = ("train/return", "train/entropy")
@@ -38,10 +40,14 @@ class PolicyGradient(Learner):
         critic_learning_rate: float | None = None,
         anneal: bool = False,
         reward_scale: float = 1.0,
+        points: bool = False,
     ):
+        if points and estimator.baseline == "optimal":
+            raise UserError("algo.baseline=optimal weighs whole episodes; set algo.points=false")
         super().__init__(policy, world, steps, learning_rate, max_gradient_norm, anneal, reward_scale)
         self.estimator, self.normalize_advantage = estimator, normalize_advantage
         self.entropy_weight, self.critic_learning_rate = entropy_weight, critic_learning_rate
+        self.points = points
         # without the baseline nobody reads V
         self.value_weight = value_weight if estimator.baseline == "value" else 0.0
 
@@ -51,6 +57,8 @@ class PolicyGradient(Learner):
 
     def estimate(self, trajectory: Trajectory, value: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of ∇log π [T, B], and targets of V [T, B], from V(sₜ) [T, B] without gradient."""
+        if self.points:
+            trajectory = trajectory._replace(terminated=trajectory.terminated | (trajectory.reward != 0))
         if self.estimator.baseline != "optimal":
             return self.estimator(trajectory, value)
         return self.estimator(trajectory, value, score_norms(self.policy, trajectory))
