@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from worldmodels.evaluation.pictures import grid, write_png, write_webm
-from worldmodels.evaluation.statistics import interquartile_mean, summarize
+from worldmodels.evaluation.statistics import interquartile_mean, rank_correlation, summarize
 
 
 def test_summary_by_hand():
@@ -34,6 +34,16 @@ def test_few_or_equal_scores():
 
 def test_interquartile_mean_along_an_axis():
     assert interquartile_mean(np.array([[0.0, 1, 2, 9], [4, 4, 4, 4]])).tolist() == [1.5, 4]
+
+
+def test_rank_correlation_by_hand_and_by_scipy():
+    """Ranks 1 2 3 4 against 1 3 2 4: ρ = 1 − 6 · 2 / (4 · 15) = 0.8."""
+    found = rank_correlation(np.array([1.0, 2.0, 30.0, 400.0]), np.array([0.1, 0.3, 0.2, 9.0]))
+    assert found.value == pytest.approx(0.8) and found.low < 0.8 <= found.high
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 5, 30).astype(float), random.normal(size=30)  # with ties
+    assert rank_correlation(first, second).value == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert rank_correlation(np.ones(5), np.arange(5.0)) == (0, 0, 0)
 
 
 def test_a_film_that_can_be_read_again(tmp_path):

@@ -9,10 +9,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from worldmodels.errors import UserError
+from worldmodels.stages.comparison import compare_worlds
 from worldmodels.stages.pipeline import key_of, merged, report, run_pipeline
 from worldmodels.stages.report import curves_of
 from worldmodels.stages.report import report as report_page
 from worldmodels.stages.study import _world_model
+from worldmodels.stages.temperatures import sweep_temperature
+from worldmodels.tracking import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,6 +117,55 @@ def test_a_seed_of_a_study(settings):
     looked = _world_model(settings, seed=3)
     assert looked["curve"] == [(looked["env_steps"], pytest.approx(looked["rounds"][0]["validation"], abs=1e-3))]
     assert looked["env_steps"] > found["env_steps"], "validation tracks cost frames as well"
+
+
+def test_a_sweep_of_temperatures(settings, tmp_path):
+    """V and M are made once, each learner dreams at each temperature; run again, nothing is made twice."""
+    linear = {**settings["policy"], "hidden": []}
+    evolution = {"name": "cmaes", "generations": 1, "population": 4, "episodes": 1, "sigma": 0.1, "max_steps": 4}
+    settings |= {
+        "learners": {
+            "a2c": {"algo": settings["algo"], "policy": settings["policy"]},
+            "cmaes": {"algo": {**evolution, "bias": True}, "policy": linear},
+        },
+        "temperatures": [0.5, 1.2],
+        "dreams": 3,
+        "results": str(tmp_path / "results"),
+    }
+    found = json.loads(sweep_temperature(settings).read_text())
+    tried = [(one["learner"], one["temperature"]) for one in found["controllers"]]
+    assert tried == [("a2c", 0.5), ("a2c", 1.2), ("cmaes", 0.5), ("cmaes", 1.2)]
+    assert all(len(one["dream"]) == 3 and len(one["real"]) == 2 for one in found["controllers"])
+    assert len(found["random"]) == 2 and found["env_steps"] > 0
+    finished = Path(settings["runs"]) / "pipeline" / "small" / "finished.json"
+    rows = [one["row"]["stage"] for one in json.loads(finished.read_text()).values()]
+    assert rows.count("V") == rows.count("M") == 1 and "dream of C, cmaes, τ 1.2" in rows
+    before = finished.read_bytes()
+    assert json.loads(sweep_temperature(settings).read_text()) == found and finished.read_bytes() == before
+    with pytest.raises(UserError, match="nothing to compare"):
+        sweep_temperature({**settings, "temperatures": []})
+
+
+def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
+    settings |= {"rounds": 1}
+    settings["controller"]["snapshots"] = 4
+    settings["algo"]["updates"] = 9
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    folder = Path(rows["C in the dream"].artefacts["checkpoint"]).parent
+    assert [path.stem for path in sorted(folder.glob("snapshot_*"))] == [f"snapshot_{n:08d}" for n in (2, 4, 6, 8)]
+    options = {"dreams": 3, "horizon": 4, "temperature": 1.0, "episodes": 2, "num_envs": 2, "asynchronous": False}
+    run = Run("compare_worlds", settings)
+    result = compare_worlds(run, str(folder), **options, seed=0, device="cpu")
+    found = json.loads(result.artefacts["comparison"].read_text())
+    assert [len(one["dream"]) for one in found["controllers"]] == [3] * 4
+    assert [len(one["real"]) for one in found["controllers"]] == [2] * 4
+    assert found["rank_correlation"]["value"] == result.scores["rank_correlation"]
+    assert result.artefacts["picture"].stat().st_size > 1000
+    with pytest.raises(UserError, match="0 controllers"):
+        compare_worlds(run, str(tmp_path), **options, seed=0)
+    settings["controller"]["snapshots"] = 10
+    with pytest.raises(UserError, match="snapshots=10"):
+        run_pipeline(settings)
 
 
 def test_lost_and_damaged_results_are_made_again(settings):

@@ -17,6 +17,8 @@ from worldmodels.stages.results import (
     rebuild,
     rewritten,
     studies,
+    temperature_sweeps,
+    temperatures,
     world_models,
 )
 from worldmodels.stages.study import curve_of, parts_of
@@ -102,6 +104,38 @@ def test_world_models_stand_before_model_free_and_published_scores(tmp_path):
     assert rows[0].endswith("| ≥ 906 | 1.0 |")
     assert rows[1].startswith("| a |") and rows[1].endswith("| ≥ 906, missed | 1.0 |")
     assert "906 ± 21" in rows[2] and "| b |" not in model_free(tmp_path)
+
+
+def test_a_table_of_temperatures_by_hand(tmp_path):
+    """Two learners, one of which was only tried at one temperature; sd of 1, 3 is √2 ≈ 1.4."""
+    controllers = [
+        {"learner": "a2c", "temperature": 1.15, "dream": [10.0, 30.0], "real": [5.0, 7.0]},
+        {"learner": "a2c", "temperature": 0.5, "dream": [1.0, 3.0], "real": [1.0, 1.0]},
+        {"learner": "cmaes", "temperature": 0.5, "dream": [200.0, 204.0], "real": [100.0, 100.0]},
+    ]
+    (tmp_path / "results" / "temperatures").mkdir(parents=True)
+    sweep = {"name": "one", "controllers": controllers, "random": [2.0, 4.0]}
+    (tmp_path / "results" / "temperatures" / "one.json").write_text(json.dumps(sweep))
+    columns, _, *rows = temperatures(tmp_path).splitlines()
+    assert columns == "| τ | a2c, dream | a2c, real | cmaes, dream | cmaes, real | paper, real |"
+    assert rows == [
+        "| 0.5 | 2 ± 1 | 1 ± 0 | 202 ± 3 | 100 ± 0 | 196 ± 50 |",
+        "| 1.15 | 20 ± 14 | 6 ± 1 |  |  | 1092 ± 556 |",
+        "| random play |  | 3 ± 1 |  | 3 ± 1 | 210 ± 108 |",
+    ]
+
+
+@pytest.mark.parametrize("sweep", temperature_sweeps(ROOT), ids=lambda sweep: sweep["name"])
+def test_the_command_of_a_sweep_still_makes_it(sweep):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    assert (ROOT / MEDIA / f"temperatures_{sweep['name']}.png").exists(), "run: make results"
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        now = compose("sweep_temperature", [f"preset={sweep['name']}", f"name={sweep['name']}"])
+    settings = OmegaConf.to_container(now, resolve=True)
+    assert differing(sweep["settings"], {part: settings[part] for part in sweep["settings"]}) == []
+    assert [one["temperature"] for one in sweep["controllers"]] == settings["temperatures"] * len(settings["learners"])
 
 
 def test_a_curve_begins_with_the_first_return(tmp_path):

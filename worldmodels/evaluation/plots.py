@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .statistics import interquartile_mean
+from .statistics import Correlation, interquartile_mean, summarize
 
 POINTS = 100
 RESAMPLES = 1000
@@ -53,6 +53,46 @@ def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[An
     axes.set(title=title, xlabel="env_step (simulator frames)", ylabel="return while training", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
+    """What controllers earn in the dreams of their temperatures, and for real: means with 95 % intervals."""
+    pyplot = canvas()
+    learners = list(dict.fromkeys(one["learner"] for one in sweep["controllers"]))
+    figure, panels = pyplot.subplots(
+        1, len(learners), figsize=(4.2 * len(learners), 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, name in zip(panels[0], learners):
+        own = sorted(
+            (one for one in sweep["controllers"] if one["learner"] == name), key=lambda one: one["temperature"]
+        )
+        for where in ("dream", "real"):
+            found = [summarize(one[where]) for one in own]
+            means = np.array([one.mean for one in found])
+            error = np.array([(one.mean - one.low, one.high - one.mean) for one in found]).T
+            axes.errorbar([one["temperature"] for one in own], means, error, marker="o", capsize=3, label=where)
+        axes.axhline(np.mean(sweep["random"]), color="0.4", ls=":", lw=1, label="random play, real")
+        axes.set(title=name, xlabel="temperature of the dream", ylim=(0, None))
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("return")
+    panels[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def worlds_plot(path: Path, comparison: Mapping[str, Any]) -> None:
+    """A point for each C: what it earns in the dream against what it earns for real, means with standard errors."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(5, 3.8), layout="constrained")
+    both = [[np.array(one[where]) for one in comparison["controllers"]] for where in ("dream", "real")]
+    (x, wide), (y, high) = (([v.mean() for v in own], [v.std() / len(v) ** 0.5 for v in own]) for own in both)
+    axes.errorbar(x, y, high, wide, fmt="o", capsize=2)
+    found = Correlation(**comparison["rank_correlation"])
+    axes.set(xlabel=f"return of dreams of {comparison['horizon']} steps", ylabel="real return, validation tracks")
+    axes.set_title(f"{len(x)} controllers, rank correlation {found}", fontsize=10)
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -56,3 +56,26 @@ def summarize(scores: Sequence[float], seed: int = 0) -> Summary:
         float(interquartile_mean(values)),
         *interval(interquartile_mean),
     )
+
+
+class Correlation(NamedTuple):
+    value: float
+    low: float  # 95 % bootstrap interval
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} (95 %: {self.low:.2f} to {self.high:.2f})"
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Correlation:
+    """Spearman's ρ of [N] and [N], and the percentiles of 2,000 resamples of the pairs; 0 where one never varies."""
+
+    def of(pairs: np.ndarray) -> float:
+        ranks = stats.rankdata(pairs, axis=0)
+        return float(np.corrcoef(ranks.T)[0, 1]) if np.ptp(ranks, axis=0).all() else 0.0
+
+    pairs = np.stack([first, second], 1)
+    random = np.random.default_rng(seed)
+    drawn = [of(pairs[random.integers(len(pairs), size=len(pairs))]) for _ in range(2000)]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return Correlation(of(pairs), float(low), float(high))

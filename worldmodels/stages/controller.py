@@ -59,12 +59,14 @@ def train_controller(
     device: str = "auto",
     continue_from: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    snapshots: int = 0,
 ) -> StageResult:
     """C on what it `sees` of z and M's state, see `worlds.latent_world.state_dim`.
 
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
     environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
-    "trained", or in the latent world "random", for an M of the same size that has learned nothing.
+    "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots: see
+    `fit`.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -90,11 +92,11 @@ def train_controller(
     }
     if world == "dream":
         dream = dream_from_checkpoint(memory, batch, horizon, temperature, sees, seed, where, run.compiles)
-        return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from)
+        return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
     trained_on = {**environment, "kwargs": {**environment["kwargs"], **(env_kwargs or {})}}
     with closing(open_envs(trained_on, num_envs, asynchronous)) as envs:
         real = GymWorld(envs, models.tracker(num_envs, sees=sees), _training_seeds(seed), environment["action_repeat"])
-        return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from)
+        return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
 
 
 def train_baseline(
@@ -132,11 +134,14 @@ def _learn(
     seed: int,
     where: torch.device,
     continue_from: str | Path | None,
+    snapshots: int = 0,
 ) -> StageResult:
     """Hand the world to the algorithm that `algo` names."""
     algo = dict(algo)
     name = algo.pop("name")
     if name == "cmaes":
+        if snapshots:
+            raise UserError("algo=cmaes keeps no snapshots; set controller.snapshots=0")
         return _evolve(run, world, algo, policy, facts, inputs, seed, where, continue_from)
     if name not in LEARNERS:
         raise UserError(f"unknown algo {name!r}; choose among {', '.join([*LEARNERS, 'cmaes'])}")
@@ -151,7 +156,7 @@ def _learn(
         raise UserError(f"algo.updates must be at least 1, not {updates}")
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
-    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown)
+    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, snapshots=snapshots)
     mean = learner.returns.mean()
     return StageResult(
         learner.steps_played,

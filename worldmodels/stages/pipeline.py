@@ -156,15 +156,28 @@ def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
             print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
             break
 
-    env, device = settings["env"], settings["device"]
-    scoring = {**settings["evaluation"], **_vector(env), "seed": settings["seed"], "device": device}
-    pipeline.stage("evaluate C", evaluate, _checkpoint_of(best), **scoring)
-    stock = {**env, "action_low": None, "action_high": None}  # random over all that the environment allows
-    pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=stock, **scoring)
-    pipeline.stage(
-        "video", dream_video, _checkpoint_of(best), **settings["video"], seed=settings["seed"], device=device
-    )
+    score(pipeline, best)
+    score_random(pipeline)
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
     return pipeline.rows, rounds
+
+
+def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:
+    """C on held-out real tracks."""
+    return pipeline.stage(f"evaluate C{label}", evaluate, _checkpoint_of(made), **_scoring(pipeline))
+
+
+def score_random(pipeline: Pipeline) -> Row:
+    """Random actions on the same tracks, over all that the environment allows."""
+    env = {**pipeline.settings["env"], "action_low": None, "action_high": None}
+    return pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=env, **_scoring(pipeline))
+
+
+def _scoring(pipeline: Pipeline) -> dict[str, Any]:
+    settings = pipeline.settings
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    return {**settings["evaluation"], **_vector(settings["env"]), **seeded}
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -196,6 +209,15 @@ def _one_round(
     pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool
 ) -> Made:
     """Collect, V (unless it is kept), M, C; the round's store is appended to `stores`."""
+    made = world_model(pipeline, plan, number, before, stores, keeps_vision)
+    learning = {**plan["controller"], "policy": pipeline.settings["policy"], "algo": plan["algo"]}
+    return made._replace(controller=learn(pipeline, made, learning, before.controller, _label(pipeline, number)))
+
+
+def world_model(
+    pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool = False
+) -> Made:
+    """Collect, V (unless it is kept) and M; the round's store is appended to `stores`."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
 
@@ -217,14 +239,18 @@ def _one_round(
     inputs = {"stores": list(stores), "vision": vision, "continue_from": before.memory}
     latents = str(Path(settings["data"]) / "latents")
     row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **plan["memory"], seed=seed, device=device, latents=latents)
-    memory = Path(row.artefacts["checkpoint"])
+    return Made(vision, Path(row.artefacts["checkpoint"]))
 
-    inputs = {"vision": vision, "memory": memory, "continue_from": before.controller}
-    learning = {**plan["controller"], "world": settings["world"], "policy": settings["policy"]}
-    learning |= {"algo": plan["algo"], **_vector(env)}
+
+def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Path:
+    """C in the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
+    settings = pipeline.settings
+    inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
+    learning = {**learning, "world": settings["world"], **_vector(settings["env"])}
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
-    row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, seed=seed, device=device)
-    return Made(vision, memory, Path(row.artefacts["checkpoint"]))
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, **seeded)
+    return Path(row.artefacts["checkpoint"])
 
 
 def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made, stores: list[Path]) -> Round:

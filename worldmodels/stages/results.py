@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.plots import learning_curves
+from ..evaluation.plots import learning_curves, temperature_plot
 from ..evaluation.statistics import summarize
 
 PAGES = ("README.md", "docs/results.md")
@@ -83,6 +83,38 @@ def world_models(root: Path) -> str:
     return _table((*columns, "target", "minutes a seed"), rows)
 
 
+# the paper's TakeCover: C by CMA-ES in the dream of that temperature, its real score over 100 episodes
+PUBLISHED_TEMPERATURES = {0.1: "193 ± 58", 0.5: "196 ± 50", 1.0: "868 ± 511", 1.15: "1092 ± 556", 1.3: "753 ± 139"}
+
+
+def temperature_sweeps(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((root / "results" / "temperatures").glob("*.json"))]
+
+
+def temperatures(root: Path) -> str:
+    """A table for each sweep: what C earns in its dream and for real, mean ± sd over episodes."""
+    tables = []
+    for sweep in temperature_sweeps(root):
+        found = {(one["learner"], one["temperature"]): one for one in sweep["controllers"]}
+        learners = list(dict.fromkeys(name for name, _ in found))
+        columns = ["τ", *(f"{name}, {where}" for name in learners for where in ("dream", "real")), "paper, real"]
+        rows = []
+        for temperature in sorted({temperature for _, temperature in found}):
+            cells = [
+                _spread(found[name, temperature][where]) if (name, temperature) in found else ""
+                for name in learners
+                for where in ("dream", "real")
+            ]
+            rows.append((f"{temperature:g}", *cells, PUBLISHED_TEMPERATURES.get(temperature, "")))
+        rows.append(("random play", *("", _spread(sweep["random"])) * len(learners), "210 ± 108"))
+        tables.append(_table(tuple(columns), rows))
+    return "\n\n".join(tables)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.0f} ± {np.std(values, ddof=1):.0f}"
+
+
 def _seeds(study: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
     """What each seed has to show, and the means of their evaluations."""
     seeds = list(study["seeds"].values())
@@ -116,7 +148,12 @@ def curves(root: Path) -> str:
     )
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {"model_free": model_free, "world_models": world_models, "curves": curves}
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "model_free": model_free,
+    "world_models": world_models,
+    "temperatures": temperatures,
+    "curves": curves,
+}
 
 
 def picture_of(task: str) -> str:
@@ -148,5 +185,9 @@ def rebuild(root: Path) -> list[Path]:
         named = {title: each for title, each in curves.items() if all(len(curve) > 1 for curve in each)}
         targets = {study["target"] for study in own}
         learning_curves(path, task, named, targets.pop() if len(targets) == 1 else None)
+        written.append(path)
+    for sweep in temperature_sweeps(root):
+        path = root / MEDIA / f"temperatures_{sweep['name']}.png"
+        temperature_plot(path, sweep)
         written.append(path)
     return written

@@ -1,0 +1,84 @@
+"""How wild must the dream be? One V and M, controllers trained at several temperatures, scored in both worlds.
+
+Ha & Schmidhuber 2018, arXiv 1803.10122, section 4 and its table of temperatures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ..envs.make import processor, versions
+from ..errors import UserError
+from ..evaluation.statistics import summarize
+from ..rollouts.files import write_json
+from .dream_score import score_dream
+from .pipeline import Made, Pipeline, learn, score, score_random, world_model
+
+
+def sweep_temperature(settings: dict[str, Any]) -> Path:
+    """Collect, V and M once; then each of `learners` at each of `temperatures`; returns the JSON in `results`.
+
+    learners: for each name the settings `algo` and `policy`. A controller is scored over `dreams` dreams at the
+    temperature that it learned at, and on held-out real episodes. Each one's scores are written as they come; run again
+    with the same settings, it goes on where it stopped. Raises UserError where there is nothing to compare.
+    """
+    temperatures, learners = settings["temperatures"], settings["learners"]
+    if not temperatures or not learners:
+        raise UserError("nothing to compare; give temperatures=[0.5,1.0] and learners")
+    settings = {**settings, "world": "dream", "rounds": 1}
+    pipeline = Pipeline(settings["name"], settings)
+    plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory")}
+    made = world_model(pipeline, plan, 0, Made(), [])
+    frames = sum(row.scores.get("frames", 0) for row in pipeline.rows)
+    parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
+    content: dict[str, Any] = {
+        "name": settings["name"],
+        "task": settings["env"]["id"],
+        "command": f"python scripts/sweep_temperature.py preset={settings['name']}",
+        "settings": {part: settings[part] for part in parts},
+        "env_steps": int(frames),
+        "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
+        "random": _returns(score_random(pipeline).artefacts["scores"]),
+        "controllers": [],
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": processor(),
+        "versions": versions(),
+    }
+    path = Path(settings["results"]) / f"{settings['name']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, learner in learners.items():
+        for temperature in temperatures:
+            found = _one(pipeline, made, name, learner, temperature)
+            content["controllers"].append(found)
+            write_json(path, content)
+            dream, real = (summarize(found[where]) for where in ("dream", "real"))
+            print(f"{name}, τ {temperature:g}: dream {dream}; real {real}", flush=True)
+    return path
+
+
+def _one(pipeline: Pipeline, made: Made, name: str, learner: dict[str, Any], temperature: float) -> dict[str, Any]:
+    settings = pipeline.settings
+    label = f", {name}, τ {temperature:g}"
+    before = len(pipeline.rows)
+    learning = {**settings["controller"], **learner, "temperature": temperature}
+    made = made._replace(controller=learn(pipeline, made, learning, None, label))
+    seconds = pipeline.rows[before].seconds
+    dreaming = {"dreams": settings["dreams"], "horizon": settings["controller"]["horizon"], "temperature": temperature}
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    inputs = {"checkpoint": made.controller, "memory": made.memory}
+    dreamt = pipeline.stage(f"dream of C{label}", score_dream, inputs, **dreaming, **seeded)
+    scored = score(pipeline, made, label)
+    return {
+        "learner": name,
+        "temperature": temperature,
+        "dream": _returns(dreamt.artefacts["scores"]),
+        "real": _returns(scored.artefacts["scores"]),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _returns(scores: str) -> list[float]:
+    return [round(value, 3) for value in json.loads(Path(scores).read_text())["returns"]]
