@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .checkpoints import sha256
@@ -90,6 +91,16 @@ class Run:
         if self.wandb["mode"] != "disabled":
             found.append(self._wandb_logger(self.wandb["mode"]))
         return found
+
+    def bars(self, name: str, heights: torch.Tensor, step: int) -> None:
+        """Heights [N] to W&B, one bar each, as a histogram: it shows how they change from one look to the next."""
+        if self.experiment is None or not heights.isfinite().all():
+            return
+        import wandb
+
+        values = heights.cpu().numpy()[: wandb.Histogram.MAX_LENGTH]
+        bars = wandb.Histogram(np_histogram=(values, np.arange(len(values) + 1)))
+        self.experiment.log({name: bars, "trainer/global_step": step})
 
     def record(self, result: StageResult) -> None:
         """Log the scores of a stage that had nothing to log on its way; and to W&B its pictures and films, and when

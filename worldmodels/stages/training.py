@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,14 @@ def fit(
     clip_value: float | None = None,
     clip_norm: float | None = None,
     precision: str = "32-true",
+    looks: Sequence[Callback] = (),
 ) -> tuple[Path, float]:
     """Train for `epochs`, `updates` steps in all; returns the checkpoint and the seconds it took.
 
     monitor: keep the checkpoint in which this is lowest as best.ckpt, and stop where it is no longer finite; without
     it, the last one counts. clip_value: clip gradients elementwise; clip_norm: all of them as one vector. precision: as
-    Lightning names it. Raises UserError where the loss was never finite.
+    Lightning names it. looks: at what else there is to see when it validates. Raises UserError where the loss was
+    never finite.
     """
     keep = ModelCheckpoint(
         run.folder,
@@ -98,7 +101,7 @@ def fit(
             devices=1,
             max_epochs=epochs,
             logger=run.loggers(),
-            callbacks=[keep, ShowProgress(progress, *metrics), *stop],
+            callbacks=[*looks, keep, ShowProgress(progress, *metrics), *stop],
             precision=precision,  # pyright: ignore[reportArgumentType]
             log_every_n_steps=min(log_every, max(1, updates // epochs)),
             num_sanity_val_steps=0,
