@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..memory import mixture
 from ..memory.training import Memory
 from ..rollouts.datamodule import ReplayData
-from ..rollouts.latents import encode_store
+from ..rollouts.latents import encode_store, folder_of
 from ..rollouts.replay import replay_of
 from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
@@ -75,6 +75,8 @@ def train_mdnrnn(
     run.begin(opened[0].environment["id"], inputs, versions())
 
     encoded = encode_all(opened, vae.to(where), seen.sha256, Path(latents))
+    for number, store in enumerate(opened):
+        run.derive(folder_of(store, seen.sha256, Path(latents)) / "index.json", f"store_{number}", "vision")
     held_out_sources, held_out_latents = _with_latents(opened, "validation", encoded)
     kept = spread_within(held_out_sources, held_out_latents)
     held_out = replay_of(held_out_sources[kept], where, held_out_latents[kept])
@@ -146,7 +148,7 @@ class MixtureInUse(Callback):
         self.weights, self.steps = [], 0
         module.log("validation/mixtures_used", mixture.components_used(weights).mean(), batch_size=1)
         ranked = weights.sort(-1, descending=True).values
-        self.run.bars("validation/mixture_weights", ranked.mean(0), trainer.global_step)
+        self.run.bars("validation/mixture_weights", ranked.mean(0), trainer.global_step - 1)
 
 
 def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, root: Path) -> list[dict[str, np.ndarray]]:

@@ -119,7 +119,7 @@ class LatentsInUse(Callback):
         found = latent_use(self.seen)
         self.seen.clear()
         module.log("validation/active_units", found.active.sum().float(), batch_size=1)
-        self.run.bars("validation/kl_per_dimension", found.kl, trainer.global_step)
+        self.run.bars("validation/kl_per_dimension", found.kl, trainer.global_step - 1)
 
 
 @torch.no_grad()
