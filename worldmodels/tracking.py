@@ -149,6 +149,10 @@ class Run:
 
     def _draw_lineage(self, result: StageResult) -> None:
         inputs = json.loads((self.folder / "lineage.json").read_text())["inputs"]
+        made = [result.artefacts["checkpoint"]] if "checkpoint" in result.artefacts else []
+        made += [result.artefacts["store"] / "manifest.json"] if "store" in result.artefacts else []
+        for path in made:  # first, so that an input that cannot be asked for does not cost it
+            artifacts.log(self.experiment, path, inputs)
         for name, path in self.inputs.items():
             artifacts.use(self.experiment, path, inputs[name]["sha256"])
         for path, sources in self.derived:
@@ -158,12 +162,9 @@ class Run:
                 with self._start("online", "derive", reinit="create_new") as deriving:
                     for name in sources:
                         artifacts.use(deriving, self.inputs[name], inputs[name]["sha256"])
-                    made = artifacts.log(deriving, path, {name: inputs[name] for name in sources})
-                    made.wait(timeout=artifacts.PATIENCE)
+                    handed = artifacts.log(deriving, path, {name: inputs[name] for name in sources})
+                    handed.wait(timeout=artifacts.PATIENCE)
                 artifacts.use(self.experiment, path, digest)
-        made = {name: result.artefacts[name] for name in ("store", "checkpoint") if name in result.artefacts}
-        for name, path in made.items():
-            artifacts.log(self.experiment, path / "manifest.json" if name == "store" else path, inputs)
 
     def _start(self, mode: str, job_type: str, **options: Any) -> Any:
         import wandb
