@@ -5,6 +5,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 import numpy as np
 import pytest
 import torch
+from wandb_server import wandb_server  # noqa: F401  a fixture
 
 from worldmodels.types import Episode
 

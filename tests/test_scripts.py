@@ -84,6 +84,15 @@ def test_a_run_folder_tells_its_story(models):
         torch.load(folder / name, weights_only=True)
 
 
+def test_each_validation_tells_how_much_is_used(models):
+    """Of V's 4 latent dimensions and of M's 5 components; twice, since there were two validations."""
+    folder, vae, mdnrnn, _ = models
+    for checkpoint, name, most in ((vae, "active_units", 4), (mdnrnn, "mixtures_used", 5)):
+        rows = list(csv.DictReader((folder / checkpoint).with_name("metrics.csv").open()))
+        looks = [float(row[f"validation/{name}"]) for row in rows if row["validation/loss"]]
+        assert len(looks) == 2 and all(0 <= look <= most for look in looks), name
+
+
 def worldmodels_sha256(path):
     from worldmodels.checkpoints import sha256
 

@@ -12,10 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from . import artifacts
 from .checkpoints import sha256
 from .errors import UserError
+
+FINISH = 300  # seconds that the end of an online run waits for its uploads
 
 
 class StageResult(NamedTuple):
@@ -48,6 +52,7 @@ class Run:
         self.compiles = bool(settings.get("compile", False))  # torch.compile the loss
         self.has_loggers = False
         self.experiment: Any = None  # of W&B, once there is one
+        self.derived: list[tuple[Path, tuple[str, ...]]] = []  # see derive
         if self.wandb["mode"] not in ("offline", "online", "disabled"):
             raise UserError(f"unknown wandb.mode {self.wandb['mode']!r}; choose offline, online or disabled")
 
@@ -56,7 +61,7 @@ class Run:
 
         Called once the stage's inputs have proved good: bad ones leave nothing behind.
         """
-        self.env_id = env_id
+        self.env_id, self.inputs = env_id, inputs
         self.steps_axis = {"latent": "env_step", "real": "env_step", "dream": "dream_step"}.get(facts.get("world", ""))
         base = Path(self.settings["runs"]) / self.stage / env_id.replace("/", "_")
         base = base / f"{time.strftime('%Y%m%d-%H%M%S')}_s{self.seed}"
@@ -91,15 +96,42 @@ class Run:
             found.append(self._wandb_logger(self.wandb["mode"]))
         return found
 
+    def bars(self, name: str, heights: torch.Tensor, step: int) -> None:
+        """Heights [N] to W&B, one bar each, as a histogram: it shows how they change from one look to the next.
+
+        step: the update after which they are so, as metrics.csv counts."""
+        if self.experiment is None or not heights.isfinite().all():
+            return
+        import wandb
+
+        values = heights.cpu().numpy()[: wandb.Histogram.MAX_LENGTH]
+        bars = wandb.Histogram(np_histogram=(values, np.arange(len(values) + 1)))
+        self.experiment.log({name: bars, "trainer/global_step": step})
+
+    def derive(self, path: Path, *inputs: str) -> None:
+        """What `path` stands for is made of some of the run's inputs on the way and read by it: for W&B an artifact
+        between them and what the run makes."""
+        self.derived.append((path, inputs))
+
     def record(self, result: StageResult) -> None:
         """Log the scores of a stage that had nothing to log on its way; and to W&B its pictures and films, and when
-        online its checkpoint as an artifact, with the hashes of what it was made from."""
+        online what it read and what it made as artifacts, a store by its manifest alone.
+
+        A W&B that does not take them costs a warning.
+        """
         if not self.has_loggers:
             for logger in self.loggers():
                 logger.log_metrics(result.scores, step=0)
                 logger.save()
         if self.experiment is not None:
-            self._publish(result)
+            try:
+                self._publish(result)
+            except Exception as error:
+                warnings.warn(
+                    f"W&B has not got all that {self.folder} read and made ({type(error).__name__}); "
+                    f"its lineage.json tells it",
+                    stacklevel=2,
+                )
 
     def _publish(self, result: StageResult) -> None:
         import wandb
@@ -112,42 +144,57 @@ class Run:
                 media[f"films/{path.stem}"] = wandb.Video(str(path), format="webm")
         if media:
             self.experiment.log(media)
-        checkpoint = result.artefacts.get("checkpoint")
-        if checkpoint is not None and not self.experiment.offline:
-            lineage = json.loads((self.folder / "lineage.json").read_text())
-            artifact = wandb.Artifact(
-                self.stage, type="checkpoint", metadata={"sha256": sha256(checkpoint), "inputs": lineage["inputs"]}
-            )
-            artifact.add_file(str(checkpoint))
-            self.experiment.log_artifact(artifact)
+        if not self.experiment.offline:
+            self._draw_lineage(result)
+
+    def _draw_lineage(self, result: StageResult) -> None:
+        inputs = json.loads((self.folder / "lineage.json").read_text())["inputs"]
+        made = [result.artefacts["checkpoint"]] if "checkpoint" in result.artefacts else []
+        made += [result.artefacts["store"] / "manifest.json"] if "store" in result.artefacts else []
+        for path in made:  # first, so that an input that cannot be asked for does not cost it
+            artifacts.log(self.experiment, path, inputs)
+        for name, path in self.inputs.items():
+            artifacts.use(self.experiment, path, inputs[name]["sha256"])
+        for path, sources in self.derived:
+            digest = sha256(path)
+            if not artifacts.use(self.experiment, path, digest):
+                # a run of its own, since W&B draws no artifact between two of the same run
+                with self._start("online", "derive", reinit="create_new") as deriving:
+                    for name in sources:
+                        artifacts.use(deriving, self.inputs[name], inputs[name]["sha256"])
+                    handed = artifacts.log(deriving, path, {name: inputs[name] for name in sources})
+                    handed.wait(timeout=artifacts.PATIENCE)
+                artifacts.use(self.experiment, path, digest)
+
+    def _start(self, mode: str, job_type: str, **options: Any) -> Any:
+        import wandb
+
+        return wandb.init(
+            project=self.wandb.get("project", "worldmodels"),
+            group=self.wandb.get("group"),
+            job_type=job_type,
+            tags=[self.env_id, f"seed={self.seed}", *filter(None, [self.wandb.get("group")])],
+            dir=self.folder,
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            config=self.settings,
+            settings=wandb.Settings(init_timeout=30, finish_timeout=FINISH, finish_timeout_raises=True),
+            **options,
+        )
 
     def _wandb_logger(self, mode: str) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ["WANDB_DATA_DIR"] = str(self.folder)
-        import wandb
         from lightning.pytorch.loggers import WandbLogger
 
-        def start(mode: str) -> Any:
-            return wandb.init(
-                project=self.wandb.get("project", "worldmodels"),
-                group=self.wandb.get("group"),
-                job_type=self.stage,
-                tags=[self.env_id, f"seed={self.seed}", *filter(None, [self.wandb.get("group")])],
-                dir=self.folder,
-                mode=mode,  # pyright: ignore[reportArgumentType]
-                config=self.settings,
-                settings=wandb.Settings(init_timeout=30),
-            )
-
         try:
-            experiment = start(mode)
+            experiment = self._start(mode, self.stage)
         except Exception as error:
             if mode == "offline":
                 raise
             warnings.warn(
                 f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2
             )
-            experiment = start("offline")
+            experiment = self._start("offline", self.stage)
         if self.steps_axis:  # else update steps, as Lightning counts them
             experiment.define_metric(self.steps_axis, hidden=True)
             experiment.define_metric("train/*", step_metric=self.steps_axis)
@@ -155,9 +202,17 @@ class Run:
         return WandbLogger(experiment=experiment)
 
     def close(self) -> None:
-        """End the W&B run, so that the next stage of this process gets its own."""
-        if "wandb" in sys.modules:
+        """End the W&B run, so that the next stage of this process gets its own.
+
+        Where W&B has not taken everything after FINISH seconds, a warning says how to send the rest later.
+        """
+        if "wandb" not in sys.modules:
+            return
+        try:
             sys.modules["wandb"].finish()
+        except TimeoutError:
+            rest = self.folder / "wandb" / "run-*"
+            warnings.warn(f"W&B is slow or gone; send the rest later: wandb sync {rest}", stacklevel=2)
 
 
 def _relative(arguments: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from worldmodels.memory.mixture import log_prob, sample
+from worldmodels.memory.mixture import components_used, log_prob, sample
 from worldmodels.types import Mixture
 
 
@@ -93,3 +93,9 @@ def test_gradient_against_torch():
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
     assert ours[2][0, 0, 0] == 0, "clamped"
+
+
+def test_components_used_counts_those_that_share_the_work():
+    """¼, ¼ and ½ have an entropy of 1.5 log 2, so 2^1.5; an unused component counts for nothing."""
+    weights = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.5, 0.0]])
+    assert components_used(weights).tolist() == pytest.approx([1.0, 4.0, 2**1.5])

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodels.errors import UserError
 from worldmodels.types import Posterior
-from worldmodels.vision.vae import VAE, kl_divergence, sample
+from worldmodels.vision.vae import VAE, kl_divergence, latent_use, sample
 
 FRAMES = torch.randint(0, 256, (6, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -23,6 +23,16 @@ def test_kl_divergence_against_torch():
     theirs = reference_kl(Normal(posterior.mean, posterior.log_std.exp()), Normal(0.0, 1.0)).sum(-1)
     assert torch.allclose(ours, theirs, rtol=1e-12)
     assert kl_divergence(Posterior(torch.zeros(1, 4), torch.zeros(1, 4))).item() == 0
+
+
+def test_a_dimension_is_active_where_its_mean_varies_by_more_than_a_hundredth():
+    """Means of ±0.2, ±0.05 and always 3; variances 0.04, 0.0025 and 0. KL ½μ² each, since σ is 1."""
+    mean = torch.tensor([[0.2, 0.05, 3.0], [-0.2, -0.05, 3.0], [0.2, -0.05, 3.0], [-0.2, 0.05, 3.0]]).double()
+    batches = [Posterior(part, torch.zeros_like(part)) for part in mean.split(3)]
+    found = latent_use(batches)
+    assert found.variance.tolist() == pytest.approx([0.04, 0.0025, 0.0])
+    assert found.active.tolist() == [True, False, False]
+    assert found.kl.tolist() == pytest.approx([0.02, 0.00125, 4.5])
 
 
 def test_loss_is_squared_error_plus_the_kl_above_its_tolerance(vae):

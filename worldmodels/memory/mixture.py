@@ -67,6 +67,11 @@ def log_prob(mixture: Mixture, x: Tensor) -> Tensor:
     return _LogProb.apply(logits, mean, log_std, x)  # pyright: ignore[reportReturnType]
 
 
+def components_used(weights: Tensor) -> Tensor:
+    """exp(−Σₖ w̄ₖ log w̄ₖ) of mean weights [..., K]: [...], 1 where one component does it all and K where all share."""
+    return torch.special.entr(weights).sum(-1).exp()
+
+
 def sample(mixture: Mixture, temperature: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Draw z [..., Z]: a component from softmax(logits / τ) by Gumbel-max, then μ + σ √τ ε.
 

@@ -16,6 +16,11 @@ from .files import require_space, sync, write_array, write_json
 from .store import RolloutStore
 
 
+def folder_of(store: RolloutStore, vision_sha256: str, root: Path) -> Path:
+    """Where the latents of a store lie as the V with that hash sees it; its index.json has their sha256."""
+    return root / store.folder.name / vision_sha256[:16]
+
+
 def encode_store(
     store: RolloutStore,
     encode: Callable[[Tensor], Posterior],
@@ -28,7 +33,7 @@ def encode_store(
 
     encode: u8 [N, H, W, C] to Posterior [N, Z]; advance: called with the number of frames done.
     """
-    folder = root / store.folder.name / vision_sha256[:16]
+    folder = folder_of(store, vision_sha256, root)
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.json"
     # per shard: what the frames were, and what their latents are

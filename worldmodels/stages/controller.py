@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from .. import checkpoints
@@ -65,8 +66,8 @@ def train_controller(
 
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
     environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
-    "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots: see
-    `fit`.
+    "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots:
+    keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -154,9 +155,12 @@ def _learn(
     learner: Any = learns(actor.to(where), world, **algo)  # pyright: ignore[reportCallIssue]
     if updates < 1:
         raise UserError(f"algo.updates must be at least 1, not {updates}")
+    if not 0 <= snapshots <= updates:
+        raise UserError(f"controller.snapshots={snapshots} must be from 0 to algo.updates={updates}")
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
+    kept = [_snapshots(run.folder, updates // snapshots)] if snapshots else []
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
-    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, snapshots=snapshots)
+    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, callbacks=kept)
     mean = learner.returns.mean()
     return StageResult(
         learner.steps_played,
@@ -164,6 +168,13 @@ def _learn(
         f"training return {mean:.0f}",
         {"checkpoint": path},
         {"training_return": mean, "env_steps": learner.steps_played * world.frames_per_step},
+    )
+
+
+def _snapshots(folder: Path, every: int) -> ModelCheckpoint:
+    name = "snapshot_{step:08d}"
+    return ModelCheckpoint(
+        folder, filename=name, auto_insert_metric_name=False, save_top_k=-1, every_n_train_steps=every
     )
 
 

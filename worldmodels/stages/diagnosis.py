@@ -23,10 +23,9 @@ from ..rollouts.store import RolloutStore, open_stores, sources_of
 from ..rollouts.streaming import spread_within
 from ..tracking import Run, StageResult, pick_device
 from ..types import Posterior, Prediction, Window
-from ..vision.vae import VAE, kl_per_dimension, sample
+from ..vision.vae import VAE, latent_use, sample
 from .driving import Models
 
-ACTIVE = 0.01  # variance of the posterior's mean over frames, above which a latent dimension carries something
 TRAVERSED, MOVES = 8, (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 SHOWN = (1, 10, 30, 100)  # steps of a dream whose errors are printed and kept as scores
 
@@ -35,9 +34,8 @@ SHOWN = (1, 10, 30, 100)  # steps of a dream whose errors are printed and kept a
 def diagnose_vision(
     run: Run, stores: Sequence[str | Path], vision: str | Path, frames: int, seed: int, device: str = "auto"
 ) -> StageResult:
-    """Active units (Burda et al. 2016, arXiv 1509.00519, section 5.3), KL of each latent dimension, and squared error
-    per pixel and channel, over `frames` held-out frames; diagnosis.json, latents.png and traversals.png in the run
-    folder."""
+    """Active units and KL of each latent dimension, see `latent_use`, and squared error per pixel and channel, over
+    `frames` held-out frames; diagnosis.json, latents.png and traversals.png in the run folder."""
     where = pick_device(device)
     vae, seen = VAE.load(vision)
     vae.to(where)
@@ -45,19 +43,17 @@ def diagnose_vision(
     run.begin(seen.facts["environment"]["id"], _inputs(opened, vision=vision), versions())
     held_out = _held_out(opened, where)
     rows = torch.linspace(0, len(held_out) - 1, min(frames, len(held_out))).long().to(where)
-    means, divergences, errors = [], [], []
+    posteriors, errors = [], []
     for part in rows.split(256):
         frame: Any = held_out.at(part)
         posterior = vae.encode(frame)
         shown = vae.decode(posterior.mean)
-        means.append(posterior.mean)
-        divergences.append(kl_per_dimension(posterior))
+        posteriors.append(posterior)
         errors.append(_pixel_error(shown, frame))
-    variance = torch.cat(means).var(0, correction=0)
-    kl = torch.cat(divergences).mean(0)
+    kl, variance, active = latent_use(posteriors)
     found = {
         "frames": len(rows),
-        "active_units": int((variance > ACTIVE).sum()),
+        "active_units": int(active.sum()),
         "latent_dim": vae.latent_dim,
         "kl": float(kl.sum()),
         "kl_tolerance": float(vae.hparams["kl_tolerance"]) * vae.latent_dim,
@@ -65,9 +61,9 @@ def diagnose_vision(
         "parameters": sum(parameter.numel() for parameter in vae.parameters()),
     }
     write_json(run.folder / "diagnosis.json", {**found, "kl_per_dimension": kl.tolist(), "variance": variance.tolist()})
-    middle = torch.cat(means)[len(rows) // 2]
+    middle = torch.cat([posterior.mean for posterior in posteriors])[len(rows) // 2]
     write_png(run.folder / "traversals.png", traversals(vae, middle, kl))
-    latent_kl_plot(run.folder / "latents.png", kl.cpu().numpy(), (variance > ACTIVE).cpu().numpy())
+    latent_kl_plot(run.folder / "latents.png", kl.cpu().numpy(), active.cpu().numpy())
     return StageResult(
         len(rows),
         "frames",

@@ -10,18 +10,21 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from ..envs.make import versions
 from ..envs.spaces import action_dim
 from ..errors import UserError
+from ..memory import mixture
 from ..memory.training import Memory
 from ..rollouts.datamodule import ReplayData
-from ..rollouts.latents import encode_store
+from ..rollouts.latents import encode_store, folder_of
 from ..rollouts.replay import replay_of
 from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
-from ..vision.vae import VAE
+from ..types import Window
+from ..vision.vae import VAE, sample
 from ..worlds.dream_world import contexts_as_plain
 from .training import epochs_of, fit
 
@@ -72,6 +75,8 @@ def train_mdnrnn(
     run.begin(opened[0].environment["id"], inputs, versions())
 
     encoded = encode_all(opened, vae.to(where), seen.sha256, Path(latents))
+    for number, store in enumerate(opened):
+        run.derive(folder_of(store, seen.sha256, Path(latents)) / "index.json", f"store_{number}", "vision")
     held_out_sources, held_out_latents = _with_latents(opened, "validation", encoded)
     kept = spread_within(held_out_sources, held_out_latents)
     held_out = replay_of(held_out_sources[kept], where, held_out_latents[kept])
@@ -104,6 +109,7 @@ def train_mdnrnn(
             shown,
             monitor="validation/loss",
             clip_value=clip_value,
+            callbacks=[MixtureInUse(run, seed)],
         )
     best, _ = Memory.load(path)
     with torch.no_grad():
@@ -118,6 +124,31 @@ def train_mdnrnn(
         {"checkpoint": path},
         scores,
     )
+
+
+class MixtureInUse(Callback):
+    """validation/mixtures_used, see `mixture.components_used`, a mean over the latent dimensions; W&B gets the mean
+    weights as bars: of each dimension's heaviest component, of its second, and so on, since a component's number means
+    something within its own dimension alone."""
+
+    def __init__(self, run: Run, seed: int):
+        self.run, self.seed = run, seed
+        self.weights: list[torch.Tensor] = []  # f32 [Z, K], summed over a batch's valid steps
+        self.steps = 0
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Window, *_: Any) -> None:
+        # a generator of its own: what is only looked at must not change how training goes on
+        z = sample(batch.observation, torch.Generator(module.device).manual_seed(self.seed))
+        prediction, _ = module.network(z[:-1], batch.action, batch.first)
+        self.weights.append(torch.softmax(prediction.next_z.logits[batch.valid], -1).sum(0))
+        self.steps += int(batch.valid.sum())
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        weights = torch.stack(self.weights).sum(0) / self.steps
+        self.weights, self.steps = [], 0
+        module.log("validation/mixtures_used", mixture.components_used(weights).mean(), batch_size=1)
+        ranked = weights.sort(-1, descending=True).values
+        self.run.bars("validation/mixture_weights", ranked.mean(0), trainer.global_step - 1)
 
 
 def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, root: Path) -> list[dict[str, np.ndarray]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,15 @@ def fit(
     clip_value: float | None = None,
     clip_norm: float | None = None,
     precision: str = "32-true",
-    snapshots: int = 0,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Path, float]:
     """Train for `epochs`, `updates` steps in all; returns the checkpoint and the seconds it took.
 
     monitor: keep the checkpoint in which this is lowest as best.ckpt, and stop where it is no longer finite; without
     it, the last one counts. clip_value: clip gradients elementwise; clip_norm: all of them as one vector. precision: as
-    Lightning names it. snapshots: keep so many checkpoints more, snapshot_<update>.ckpt, evenly spaced. Raises
-    UserError where the loss was never finite, and for more snapshots than updates.
+    Lightning names it. callbacks: more of them, beside those for checkpoints and progress. Raises UserError where the
+    loss was never finite.
     """
-    if not 0 <= snapshots <= updates:
-        raise UserError(f"controller.snapshots={snapshots} must be from 0 to the {updates} updates")
     keep = ModelCheckpoint(
         run.folder,
         filename="best" if monitor else "last",
@@ -92,11 +91,6 @@ def fit(
         save_on_exception=monitor is None,  # what an interruption leaves is the last, not the best
         enable_version_counter=False,
     )
-    callbacks: list[Callback] = [keep]
-    if snapshots:
-        names: dict[str, Any] = {"filename": "snapshot_{step:08d}", "auto_insert_metric_name": False}
-        every = updates // snapshots
-        callbacks.append(ModelCheckpoint(run.folder, **names, save_top_k=-1, every_n_train_steps=every))
     stop = [EarlyStopping(monitor, patience=epochs)] if monitor else []  # for what is not finite alone
     if run.compiles:
         module.compile_loss()
@@ -107,7 +101,7 @@ def fit(
             devices=1,
             max_epochs=epochs,
             logger=run.loggers(),
-            callbacks=[*callbacks, ShowProgress(progress, *metrics), *stop],
+            callbacks=[*callbacks, keep, ShowProgress(progress, *metrics), *stop],
             precision=precision,  # pyright: ignore[reportArgumentType]
             log_every_n_steps=min(log_every, max(1, updates // epochs)),
             num_sanity_val_steps=0,

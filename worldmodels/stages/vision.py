@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from ..envs.make import versions
 from ..errors import UserError
@@ -18,7 +19,8 @@ from ..rollouts.replay import Replay, replay_of
 from ..rollouts.store import open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Run, StageResult, pick_device
-from ..vision.vae import VAE
+from ..types import Posterior
+from ..vision.vae import VAE, latent_use
 from .training import epochs_of, fit, precision_of
 
 
@@ -88,6 +90,7 @@ def train_vae(
             monitor="validation/loss",
             precision=precision,
             clip_norm=clip_norm,
+            callbacks=[LatentsInUse(run)],
         )
     best, _ = VAE.load(path)
     scores = validation_scores(best.to(where), held_out)
@@ -100,6 +103,23 @@ def train_vae(
         {"checkpoint": path, "picture": picture},
         scores,
     )
+
+
+class LatentsInUse(Callback):
+    """validation/active_units of the frames that V is validated on; W&B gets the KL of each dimension as bars."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.seen: list[Posterior] = []
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        self.seen.append(module.encode(batch))
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        found = latent_use(self.seen)
+        self.seen.clear()
+        module.log("validation/active_units", found.active.sum().float(), batch_size=1)
+        self.run.bars("validation/kl_per_dimension", found.kl, trainer.global_step - 1)
 
 
 @torch.no_grad()

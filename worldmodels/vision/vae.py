@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -10,6 +13,16 @@ from ..errors import UserError
 from ..module import Supervised
 from ..types import Posterior
 from .networks import NETWORKS
+
+ACTIVE = 0.01  # variance of the posterior's mean over frames, above which a latent dimension carries something
+
+
+class LatentUse(NamedTuple):
+    """What V's latent dimensions carry, over some frames."""
+
+    kl: Tensor  # f32 [Z] nats, mean over the frames
+    variance: Tensor  # f32 [Z] of the posterior's mean over the frames
+    active: Tensor  # bool [Z]: the variance is above ACTIVE
 
 
 def kl_per_dimension(posterior: Posterior) -> Tensor:
@@ -24,6 +37,13 @@ def kl_per_dimension(posterior: Posterior) -> Tensor:
 def kl_divergence(posterior: Posterior) -> Tensor:
     """The sum of `kl_per_dimension` over the latent dimensions: f32 [N, Z] to [N] nats."""
     return kl_per_dimension(posterior).sum(-1)
+
+
+def latent_use(posteriors: Sequence[Posterior]) -> LatentUse:
+    """Of batches of frames, Posterior [N, Z] each, as one. Active units: Burda et al. 2016, arXiv 1509.00519, 5.3."""
+    together = Posterior(*(torch.cat(parts) for parts in zip(*posteriors, strict=True)))
+    variance = together.mean.var(0, correction=0)
+    return LatentUse(kl_per_dimension(together).mean(0), variance, variance > ACTIVE)
 
 
 def sample(posterior: Posterior, generator: torch.Generator | None = None) -> Tensor:
