@@ -31,7 +31,7 @@ DREAM = ["controller.batch=16", "controller.horizon=6"]
 
 def run(folder, script, *arguments, fails=False):
     """Output of `python scripts/SCRIPT …` within `folder`; with fails, of what must not succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / f"{script}.py", *arguments],
         cwd=folder,
@@ -200,6 +200,21 @@ def test_a_film_and_a_filmstrip(models, driven):
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 13
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) > 3 * 4 * 64
     assert cv2.imread(str(folder / made(output, "filmstrip"))) is not None
+
+
+def test_dreams_from_one_start_side_by_side(models):
+    folder, vae, mdnrnn, _ = models
+    own = [f"vae={vae}", f"mdnrnn={mdnrnn}", "video.steps=9", "video.skip=4", "wandb.mode=disabled"]
+    output = run(folder, "dream_video", *own, "video.held=[[-1,-1,0],[1,1,1]]", "video.temperatures=[0.1,30]")
+    for name, rows in (("actions", 2), ("temperatures", 3)):  # real frames stand above the latter
+        picture = cv2.imread(str(folder / made(output, name)))
+        height, width = 22 + 2 * 64 + 4, 2 * 64 + 4  # a row with its name, a frame; a margin behind each
+        assert picture.shape == (rows * height - 4, 10 * width - 4, 3)
+        frames = [[picture[r * height :, c * width :][22:150, :128] for c in range(10)] for r in range(rows)]
+        one, other = frames[-2:]
+        assert np.array_equal(one[0], other[0]) and not np.array_equal(one[-1], other[-1])
+    assert "no action of" in run(folder, "dream_video", *own, "video.held=[[-1,-1,-1]]", fails=True)
+    assert "must be positive" in run(folder, "dream_video", *own, "video.temperatures=[1,0]", fails=True)
 
 
 def test_sweeps_and_config_and_help(tmp_path):

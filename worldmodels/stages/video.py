@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +35,15 @@ def dream_video(
     behaviour: str = "brownian",
     checkpoint: str | Path | None = None,
     fps: float = 12.5,
+    held: Sequence[Any] = (),
+    temperatures: Sequence[float] = (),
     device: str = "auto",
 ) -> StageResult:
     """One held-out episode three times: real, reconstructed by V, and dreamt by M under the same actions.
 
-    The dream sees the first `skip` real steps, which warm M up, and from there only the actions.
+    The dream sees the first `skip` real steps, which warm M up, and from there only the actions. held: actions, each
+    kept up from there on in a dream of its own, side by side in actions.png; temperatures: of dreams under the
+    episode's actions, in temperatures.png. All of them begin at one state and take the same random numbers.
     """
     where = pick_device(device)
     models = Models(vision, memory, where)
@@ -57,27 +63,57 @@ def dream_video(
         raise UserError(
             f"video.skip={skip} and video.steps must be at least 1, and the episode has {len(episode.reward)} steps"
         )
+    space = restore(environment["action"])
+    for action in held:
+        if not space.contains(np.array(action, episode.action.dtype)):
+            raise UserError(f"video.held names {action}, which is no action of {environment['id']}: {space}")
+    if any(one <= 0 for one in temperatures):
+        raise UserError(f"video.temperatures={list(temperatures)} must be positive; 1 is M's own")
     run.begin(environment["id"], inputs, versions(), skip=skip, temperature=temperature)
+
+    def dreamt(seen: Episode, temperature: float) -> np.ndarray:
+        return models.vision.decode(dream_along(models, seen, skip, steps, temperature, seed)).cpu().numpy()
 
     real = episode.observation[skip : skip + steps + 1]
     reconstruction = models.vision.decode(models.vision.encode(torch.from_numpy(real)).mean).cpu().numpy()
-    dream = models.vision.decode(dream_along(models, episode, skip, steps, temperature, seed)).cpu().numpy()
+    dream = dreamt(episode, temperature)
     rows = {"real": real, "reconstruction": reconstruction, f"dream, temperature {temperature:g}": dream}
     film = [beside([captioned(enlarge(frames[t], 4), name) for name, frames in rows.items()]) for t in range(steps + 1)]
     write_webm(run.folder / "dream.webm", film, fps)
-    moments = np.linspace(0, steps, 10).astype(int)
-    strip = grid(
-        [(f"{name}, every {(moments[1] - moments[0])} steps", list(frames[moments])) for name, frames in rows.items()]
-    )
-    write_png(run.folder / "filmstrip.png", strip)
+    artefacts = {"video": run.folder / "dream.webm", "filmstrip": run.folder / "filmstrip.png"}
+    write_png(artefacts["filmstrip"], filmstrip(rows))
+    if held:
+        kept = {f"dream under {action}": dreamt(under(episode, skip, action), temperature) for action in held}
+        artefacts["actions"] = run.folder / "actions.png"
+        write_png(artefacts["actions"], filmstrip(kept))
+    if temperatures:
+        wilder = {f"dream, temperature {one:g}": dreamt(episode, one) for one in temperatures}
+        artefacts["temperatures"] = run.folder / "temperatures.png"
+        write_png(artefacts["temperatures"], filmstrip({"real": real, **wilder}))
     error = np.square((dream.astype(np.float32) - real) / 255).mean((1, 2, 3))
     return StageResult(
         steps,
         "steps",
         f"dream's pixel error {error[1]:.4f} after a step, {error[-1]:.4f} after {steps}",
-        {"video": run.folder / "dream.webm", "filmstrip": run.folder / "filmstrip.png"},
+        artefacts,
         {"error_first": float(error[1]), "error_last": float(error[-1])},
     )
+
+
+def filmstrip(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Ten frames of each row's u8 [steps + 1, 64, 64, 3], spread evenly, its name above them."""
+    last = len(next(iter(rows.values()))) - 1
+    moments = np.linspace(0, last, 10).astype(int)
+    return grid(
+        [(f"{name}, every {(moments[1] - moments[0])} steps", list(frames[moments])) for name, frames in rows.items()]
+    )
+
+
+def under(episode: Episode, skip: int, action: Any) -> Episode:
+    """The episode as it would be noted down had `action` been played at each step from `skip` on."""
+    played = episode.action.copy()
+    played[skip:] = action
+    return episode._replace(action=played)
 
 
 def dream_along(models: Models, episode: Episode, skip: int, steps: int, temperature: float, seed: int) -> torch.Tensor:
