@@ -16,7 +16,16 @@ from ..evaluation.statistics import summarize
 
 PAGES = ("README.md", "docs/results.md")
 MEDIA = "docs/media"
-TASKS = ("CartPole-v1", "LunarLander-v3", "LunarLander-v3, continuous", "Pendulum-v1", "Pong", "CarRacing-v3")
+WITHOUT_MEMORY = ("CarRacing-v3, what C sees", "CarRacing-v3 with black frames, what C sees")
+TASKS = (
+    "CartPole-v1",
+    "LunarLander-v3",
+    "LunarLander-v3, continuous",
+    "Pendulum-v1",
+    "Pong",
+    "CarRacing-v3",
+    *WITHOUT_MEMORY,
+)
 
 
 def studies(root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -62,25 +71,39 @@ PUBLISHED = (
 
 def world_models(root: Path) -> str:
     """One line for each study of CarRacing, world models first, and what has been published."""
-    columns = (
-        "CarRacing-v3, stock",
-        "real frames",
-        "mean of each seed",
-        "mean ± sd of seeds",
-        "interquartile mean, 95 %",
-    )
-    rows = []
-    for study in sorted(studies(root).get("CarRacing-v3", []), key=is_model_free):
-        seeds, means = _seeds(study)
-        found = summarize(means)
-        frames = max(seed["env_steps"] for seed in seeds)
-        interval = f"{found.iqm:.0f} ({found.iqm_low:.0f} to {found.iqm_high:.0f})" if len(means) > 1 else "one seed"
-        over_tracks = np.std([value for seed in seeds for value in seed["returns"]], ddof=1)
-        alone = f"{found.mean:.0f} (its tracks ± {over_tracks:.0f})"
-        spread = f"{found.mean:.0f} ± {found.sd:.0f}" if len(means) > 1 else alone
-        rows.append((study["title"], f"{frames:,}", _each(means), spread, interval, *_target(study)))
+    own = sorted(studies(root).get("CarRacing-v3", []), key=is_model_free)
+    rows = [_scored(study) for study in own]
     rows += [(who, frames, "", score, "", "", "") for who, frames, score in PUBLISHED]
-    return _table((*columns, "target", "minutes a seed"), rows)
+    return _table(("CarRacing-v3, stock", *SCORED), rows)
+
+
+def what_c_sees(root: Path) -> str:
+    """A table for each task of WITHOUT_MEMORY: the same C with and without M."""
+    found = studies(root)
+    return "\n\n".join(
+        _table((task, *SCORED), [_scored(study) for study in found[task]]) for task in WITHOUT_MEMORY if task in found
+    )
+
+
+SCORED = (
+    "real frames",
+    "mean of each seed",
+    "mean ± sd of seeds",
+    "interquartile mean, 95 %",
+    "target",
+    "minutes a seed",
+)
+
+
+def _scored(study: dict[str, Any]) -> tuple[str, ...]:
+    seeds, means = _seeds(study)
+    found = summarize(means)
+    frames = max(seed["env_steps"] for seed in seeds)
+    interval = f"{found.iqm:.0f} ({found.iqm_low:.0f} to {found.iqm_high:.0f})" if len(means) > 1 else "one seed"
+    over_tracks = np.std([value for seed in seeds for value in seed["returns"]], ddof=1)
+    alone = f"{found.mean:.0f} (its tracks ± {over_tracks:.0f})"
+    spread = f"{found.mean:.0f} ± {found.sd:.0f}" if len(means) > 1 else alone
+    return study["title"], f"{frames:,}", _each(means), spread, interval, *_target(study)
 
 
 # the paper's TakeCover: C by CMA-ES in the dream of that temperature, its real score over 100 episodes
@@ -151,6 +174,7 @@ def curves(root: Path) -> str:
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "model_free": model_free,
     "world_models": world_models,
+    "what_c_sees": what_c_sees,
     "temperatures": temperatures,
     "curves": curves,
 }
