@@ -12,6 +12,7 @@ from worldmodels.stages.results import (
     MEDIA,
     PAGES,
     TASKS,
+    WITHOUT_MEMORY,
     model_free,
     picture_of,
     rebuild,
@@ -19,6 +20,7 @@ from worldmodels.stages.results import (
     studies,
     temperature_sweeps,
     temperatures,
+    what_c_sees,
     world_models,
 )
 from worldmodels.stages.study import curve_of, parts_of
@@ -104,6 +106,19 @@ def test_world_models_stand_before_model_free_and_published_scores(tmp_path):
     assert rows[0].endswith("| ≥ 906 | 1.0 |")
     assert rows[1].startswith("| a |") and rows[1].endswith("| ≥ 906, missed | 1.0 |")
     assert "906 ± 21" in rows[2] and "| b |" not in model_free(tmp_path)
+
+
+def test_what_c_sees_has_a_table_for_each_task(tmp_path):
+    (tmp_path / "results" / "studies").mkdir(parents=True)
+    for number, task in enumerate(WITHOUT_MEMORY):
+        seeds = {"0": {"returns": [10.0 + number, 20.0], "env_steps": 5000, "seconds": 90, "curve": []}}
+        study = {"task": task, "title": "z alone", "target": None, "every_seed": False, "seeds": seeds}
+        path = tmp_path / "results" / "studies" / f"{number}.json"
+        path.write_text(json.dumps({**study, "settings": {"rounds": 1}}))
+    plain, black = what_c_sees(tmp_path).split("\n\n")
+    assert plain.startswith(f"| {WITHOUT_MEMORY[0]} |") and black.startswith(f"| {WITHOUT_MEMORY[1]} |")
+    assert "| z alone | 5,000 | 15.0 | 15 (its tracks ± 7) | one seed | report | 1.5 |" in plain
+    assert world_models(tmp_path).count("z alone") == 0
 
 
 def test_a_table_of_temperatures_by_hand(tmp_path):
