@@ -6,7 +6,7 @@ from command import command, perform
 def main(settings: dict) -> None:
     from worldmodels.stages.controller import train_controller
 
-    names = ("world", "algo", "policy", "num_envs", "asynchronous", "continue_from")
+    names = ("world", "algo", "policy", "num_envs", "asynchronous", "continue_from", "rivals")
     perform(
         settings,
         train_controller,

@@ -29,10 +29,11 @@ def test_a_gap_that_grows_for_three_rounds(gaps, suspicious):
 
 
 def test_repairs_add_up():
-    plan = {"controller": {"temperature": 1.0, "horizon": 40}, "collect": {"episodes": 80}, "memory": {}}
+    plan = {"controller": {"temperature": 1.0, "horizon": 40, "doubt": 0.0}, "collect": {"episodes": 80}, "memory": {}}
     found = repaired(plan, ["temperature", "horizon", "counter_examples"], 2)
-    assert found["controller"] == {"temperature": pytest.approx(1.15**2), "horizon": 22}
+    assert found["controller"] == {"temperature": pytest.approx(1.15**2), "horizon": 22, "doubt": 0.0}
     assert found["collect"] == {"episodes": 180} and plan["controller"]["horizon"] == 40
+    assert [repaired(plan, ["disagreement"], times)["controller"]["doubt"] for times in range(4)] == [0, 5, 10, 20]
     assert repaired(plan, [], 2) == plan and repaired(plan, ["horizon"], 0) == plan
 
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from worldmodels.errors import UserError
 from worldmodels.stages.comparison import compare_worlds
+from worldmodels.stages.controller import train_controller
 from worldmodels.stages.pipeline import key_of, merged, report, run_pipeline
 from worldmodels.stages.report import curves_of
 from worldmodels.stages.report import report as report_page
@@ -166,6 +167,24 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     settings["controller"]["snapshots"] = 10
     with pytest.raises(UserError, match="snapshots=10"):
         run_pipeline(settings)
+
+
+def test_rivals_of_a_doubted_dream(settings):
+    """Trained beside M from other weights, in the second round they go on; C names them among its inputs."""
+    settings["controller"]["doubt"] = 2.0
+    settings["guard"]["rivals"] = 1
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    rivals = [rows[f"rival of M {number}, 1"].artefacts["checkpoint"] for number in (1, 2)]
+    lineage = [json.loads(Path(path).with_name("lineage.json").read_text()) for path in rivals]
+    assert lineage[1]["inputs"]["continued"]["path"] == rivals[0]
+    own = json.loads(Path(rows["C in the dream 2"].artefacts["checkpoint"]).with_name("lineage.json").read_text())
+    assert own["inputs"]["rival_0"]["path"] == rivals[1] != rows["M 2"].artefacts["checkpoint"]
+    for wrong in ({"doubt": 1.0}, {"rivals": [rivals[0]]}, {"doubt": -1.0, "rivals": [rivals[0]]}):
+        learning = {**settings["controller"], "doubt": 0.0, **wrong}
+        models = {"vision": rows["V 2"].artefacts["checkpoint"], "memory": rows["M 2"].artefacts["checkpoint"]}
+        rest = {"algo": settings["algo"], "policy": settings["policy"], "num_envs": 2, "asynchronous": False}
+        with pytest.raises(UserError, match="rivals' disagreement"):
+            train_controller(Run("c", settings), **models, world="dream", **learning, **rest, seed=0, device="cpu")
 
 
 def test_lost_and_damaged_results_are_made_again(settings):

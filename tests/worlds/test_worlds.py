@@ -8,6 +8,7 @@ from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.rollouts.collect import play
 from worldmodels.types import Posterior, Window
+from worldmodels.worlds.doubted_dream import DoubtedDream
 from worldmodels.worlds.dream_world import DreamWorld, contexts_as_plain, contexts_from_plain
 from worldmodels.worlds.gym_world import GymWorld, Observed
 from worldmodels.worlds.latent_world import Driver, LatentTracker
@@ -276,3 +277,39 @@ def test_contexts_survive_a_checkpoint(contexts):
 def test_a_dream_without_room(memory, contexts):
     with pytest.raises(ValueError, match="horizon"):
         dream(memory, contexts, horizon=0)
+
+
+# a dream that is doubted
+
+
+def test_what_the_models_disagree_upon_costs(memory, contexts):
+    """Two M's: the deviation of the two means that they expect is half their distance. Dreams of two steps."""
+    torch.manual_seed(1)
+    rival = MDNRNN(3, 2, hidden_dim=5)
+    options = {"batch": 16, "horizon": 2, "terminates": False}
+    plain = DreamWorld(memory, contexts, BOX, **options)
+    alike = DoubtedDream(memory, contexts, BOX, rivals=[memory], doubt=3.0, **options)
+    doubted = DoubtedDream(memory, contexts, BOX, rivals=[rival], doubt=3.0, **options)
+    action = torch.randn(16, 2, generator=torch.Generator().manual_seed(2))
+    for world in (plain, alike, doubted):
+        world.reset()
+    never = torch.zeros(16, dtype=torch.bool)
+    for number in range(5):
+        before = doubted.dream
+        if number % 2 == 0:  # they begin: each stands at the end of a context, which all M's have seen
+            pick = distances(before.z, contexts.observation.mean[-1]).argmin(1)
+            seen = contexts.observation.mean[:-1, pick], contexts.action[:, pick], contexts.first[:, pick]
+            states = [network(*seen)[1] for network in (memory, rival)]
+        states = [
+            network.step(before.z, action, never, state) for network, state in zip((memory, rival), states, strict=True)
+        ]
+        expected = []
+        for network, state in zip((memory, rival), states, strict=True):
+            mixture = network.predict(state.h).next_z
+            expected.append((torch.softmax(mixture.logits, -1) * mixture.mean).sum(-1))
+        penalty = 3.0 * ((expected[0] - expected[1]).abs() / 2).mean(-1)
+        wanted = plain.step(action)
+        assert torch.equal(alike.step(action).reward, wanted.reward)
+        step = doubted.step(action)
+        assert torch.equal(step.next_state, wanted.next_state), "the dream itself is the same"
+        assert torch.allclose(step.reward, wanted.reward - penalty, atol=1e-5) and (penalty > 0.01).all()

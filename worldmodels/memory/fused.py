@@ -53,6 +53,11 @@ class FusedMDNRNN:
         h = opened[:, 2 * size :] * torch.tanh(c)
         return MemoryState(h, c), torch.addmm(self.head_bias, h, self.head_weight)
 
+    def expected(self, heads: Tensor) -> Tensor:
+        """The mixture's mean Σ πₖ μₖ, z [B, Z]."""
+        logits, mean, _ = heads[:, : 3 * self.mixtures * self.latent_dim].unflatten(1, (3, self.mixtures, -1)).unbind(1)
+        return (torch.softmax(logits, 1) * mean).sum(1)
+
     def draw(self, heads: Tensor, uniform: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """z [B, Z] from the mixture at temperature τ, as `mixture.sample` draws it.
 

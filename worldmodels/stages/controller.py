@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,16 @@ def train_controller(
     continue_from: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
     snapshots: int = 0,
+    rivals: Sequence[str | Path] = (),
+    doubt: float = 0.0,
 ) -> StageResult:
     """C on what it `sees` of z and M's state, see `worlds.latent_world.state_dim`.
 
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
     environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
     "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots:
-    keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced.
+    keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced. rivals, doubt: in
+    the dream, other M's of the same V, and what their disagreement costs, see `DoubtedDream`.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -78,9 +81,15 @@ def train_controller(
     random_memory = seed if memory_weights == "random" else None
     if world == "dream" and random_memory is not None:
         raise UserError("an M that has learned nothing dreams of nothing; set controller.memory_weights=trained")
+    if doubt < 0 or bool(doubt) != bool(rivals) or (rivals and world != "dream"):
+        raise UserError(
+            f"controller.doubt={doubt:g} is the price of {len(rivals)} rivals' disagreement in the {world} world; "
+            "set world=dream and both, or neither"
+        )
     models = Models(vision, memory, where, random_memory)
     environment = models.environment
     inputs = _inputs(vision=vision, memory=memory, continued=continue_from)
+    inputs |= {f"rival_{number}": Path(path) for number, path in enumerate(rivals)}
     facts = {
         "environment": environment,
         "world": world,
@@ -92,7 +101,9 @@ def train_controller(
         "sees": sees,
     }
     if world == "dream":
-        dream = dream_from_checkpoint(memory, batch, horizon, temperature, sees, seed, where, run.compiles)
+        dream = dream_from_checkpoint(
+            memory, batch, horizon, temperature, sees, seed, where, run.compiles, rivals, doubt
+        )
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
     trained_on = {**environment, "kwargs": {**environment["kwargs"], **(env_kwargs or {})}}
     with closing(open_envs(trained_on, num_envs, asynchronous)) as envs:

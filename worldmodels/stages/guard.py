@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 
 GROWING = 3  # rounds in a row
-# by these factors each time: a dream that is less sure, that strays less far, or more episodes of what C now does
-REPAIRS = {"temperature": 1.15, "horizon": 0.75, "counter_examples": 1.5}
+# by these factors each time: a dream that is less sure, that strays less far, more episodes of what C now does, or a
+# higher price of what several M's do not agree upon
+REPAIRS = {"temperature": 1.15, "horizon": 0.75, "counter_examples": 1.5, "disagreement": 2.0}
+DOUBT = 5.0  # the first price of disagreement, where there was none
 
 
 class Round(NamedTuple):
@@ -62,6 +64,10 @@ def repaired(plan: dict[str, Any], names: Sequence[str], times: int) -> dict[str
         controller["horizon"] = max(1, round(controller["horizon"] * REPAIRS["horizon"] ** times))
     if "counter_examples" in names:
         collect["episodes"] = round(collect["episodes"] * REPAIRS["counter_examples"] ** times)
+    if "disagreement" in names and times:
+        controller["doubt"] = (controller["doubt"] or DOUBT / REPAIRS["disagreement"]) * REPAIRS[
+            "disagreement"
+        ] ** times
     return {**plan, "controller": controller, "collect": collect}
 
 

@@ -27,6 +27,7 @@ from .video import dream_video
 from .vision import train_vae
 
 ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again`
+RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
 Inputs = dict[str, Path | list[Path] | None]
 
 
@@ -117,6 +118,7 @@ class Made(NamedTuple):
     vision: Path | None = None
     memory: Path | None = None
     controller: Path | None = None
+    rivals: tuple[Path, ...] = ()  # other M's, where their disagreement counts
 
 
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
@@ -217,7 +219,7 @@ def _one_round(
 def world_model(
     pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool = False
 ) -> Made:
-    """Collect, V (unless it is kept) and M; the round's store is appended to `stores`."""
+    """Collect, V (unless it is kept), M, and its rivals where C doubts; the round's store is appended to `stores`."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
 
@@ -238,14 +240,22 @@ def world_model(
 
     inputs = {"stores": list(stores), "vision": vision, "continue_from": before.memory}
     latents = str(Path(settings["data"]) / "latents")
-    row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **plan["memory"], seed=seed, device=device, latents=latents)
-    return Made(vision, Path(row.artefacts["checkpoint"]))
+    training = {**plan["memory"], "device": device, "latents": latents}
+    row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **training, seed=seed)
+    rivals = []
+    for number in range(settings["guard"]["rivals"]) if plan["controller"]["doubt"] else ():
+        inputs["continue_from"] = before.rivals[number] if before.rivals else None
+        other = seed + RIVAL_SEEDS * (number + 1)
+        rival = pipeline.stage(f"rival of M{label}, {number + 1}", train_mdnrnn, inputs, **training, seed=other)
+        rivals.append(Path(rival.artefacts["checkpoint"]))
+    return Made(vision, Path(row.artefacts["checkpoint"]), rivals=tuple(rivals))
 
 
 def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Path:
     """C in the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
     settings = pipeline.settings
     inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
+    inputs["rivals"] = list(made.rivals)
     learning = {**learning, "world": settings["world"], **_vector(settings["env"])}
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
     seeded = {"seed": settings["seed"], "device": settings["device"]}

@@ -28,9 +28,11 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     temperatures, learners = settings["temperatures"], settings["learners"]
     if not temperatures or not learners:
         raise UserError("nothing to compare; give temperatures=[0.5,1.0] and learners")
+    if settings["controller"]["doubt"]:
+        raise UserError("temperatures are compared without rivals of M; set controller.doubt=0")
     settings = {**settings, "world": "dream", "rounds": 1}
     pipeline = Pipeline(settings["name"], settings)
-    plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory")}
+    plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
     made = world_model(pipeline, plan, 0, Made(), [])
     frames = sum(row.scores.get("frames", 0) for row in pipeline.rows)
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")

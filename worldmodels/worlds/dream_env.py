@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from ..envs.spaces import restore
 from ..errors import UserError
 from ..memory.training import Memory
+from .doubted_dream import DoubtedDream
 from .dream_world import DreamWorld, contexts_from_plain
 
 
@@ -26,15 +28,30 @@ def dream_from_checkpoint(
     seed: int = 0,
     device: torch.device | str = "cpu",
     compiles: bool = False,
+    rivals: Sequence[str | Path] = (),
+    doubt: float = 0.0,
 ) -> DreamWorld:
-    """The dream that M's checkpoint holds: its weights, and the real latents to start from."""
+    """The dream that M's checkpoint holds: its weights, and the real latents to start from.
+
+    rivals, doubt: checkpoints of other M's, and what their disagreement costs, see `DoubtedDream`.
+    """
     module, checkpoint = Memory.load(memory)
     network = module.network.to(device)
     contexts = contexts_from_plain(checkpoint.facts["contexts"], device)
     if contexts.reward.shape[1] == 0:
         raise UserError(f"{checkpoint.path} holds no start for a dream; its episodes were shorter than memory.context")
     action_space = checkpoint.facts["environment"]["action"]
-    return DreamWorld(network, contexts, action_space, batch, horizon, temperature, sees, seed=seed, compiles=compiles)
+    options: dict[str, Any] = {"seed": seed, "compiles": compiles}
+    if not rivals:
+        return DreamWorld(network, contexts, action_space, batch, horizon, temperature, sees, **options)
+    others = []
+    for path in rivals:
+        other, read = Memory.load(path)
+        if read.facts["vision_sha256"] != checkpoint.facts["vision_sha256"]:
+            raise UserError(f"{path} was trained on another V's latents than {checkpoint.path}; train it on the same")
+        others.append(other.network.to(device))
+    options |= {"rivals": others, "doubt": doubt}
+    return DoubtedDream(network, contexts, action_space, batch, horizon, temperature, sees, **options)
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):

@@ -141,14 +141,18 @@ class DreamWorld:
         return following, Step(state, next_state, reward, terminated, truncated)
 
     def _warm_up(self) -> None:
-        """Draw B contexts and run M over them."""
+        """New starts behind B contexts, drawn anew."""
         count = self.contexts.reward.shape[1]
         pick = torch.randint(count, (self.batch,), generator=self.generator, device=self.device)
         posterior: Posterior = self.contexts.observation
         mean, log_std = posterior.mean[:, pick], posterior.log_std[:, pick]
         z = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=self.generator)
-        _, (h, c) = self.memory(z[:-1], self.contexts.action[:, pick], self.contexts.first[:, pick])
-        self.starts = Dream(z[-1], h, c, torch.zeros(self.batch, dtype=torch.long, device=self.device))
+        self.starts = self._begin(z, self.contexts.action[:, pick], self.contexts.first[:, pick])
+
+    def _begin(self, z: Tensor, action: Tensor, first: Tensor) -> Dream:
+        """Dreams that begin behind z [W + 1, B, Z], actions [W, B, A] and first bool [W, B]."""
+        _, (h, c) = self.memory(z[:-1], action, first)
+        return Dream(z[-1], h, c, torch.zeros(self.batch, dtype=torch.long, device=self.device))
 
     def _state(self, dream: Dream) -> Tensor:
         return join_state(dream.z, MemoryState(dream.h, dream.c), self.sees)
