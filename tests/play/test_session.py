@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from players import make_session, save_models
+from players import make_session
+from saving import save_models
 
 from worldmodels.envs.make import EnvSettings, make_env
 from worldmodels.envs.spaces import action_names
