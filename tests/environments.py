@@ -63,6 +63,19 @@ class Blob(gymnasium.Env):
         return frame
 
 
+class Pushed(Blob):
+    """Blob moved by four discrete actions, which it names."""
+
+    action_space = spaces.Discrete(4)
+    moves = ((0, 0), (-1, 0), (0, 1), (0, -1))  # down, right
+
+    def get_action_meanings(self):
+        return ["NOOP", "FIRE", "RIGHT", "LEFT"]
+
+    def step(self, action):
+        return super().step(self.moves[action])
+
+
 class Troubled(Counting):
     """Dies, hangs or raises at its second step where the seed asks for it."""
 
@@ -80,3 +93,4 @@ class Troubled(Counting):
 gymnasium.register("Troubled-v0", entry_point=Troubled)
 gymnasium.register("Counting-v0", entry_point=Counting)
 gymnasium.register("Blob-v0", entry_point=Blob)
+gymnasium.register("Pushed-v0", entry_point=Pushed)

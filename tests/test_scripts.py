@@ -313,8 +313,9 @@ def test_a_study_goes_on_with_the_seeds_that_are_missing(tmp_path):
     assert again["seeds"]["0"] == first["seeds"]["0"] and list(again["seeds"]) == ["0", "1", "2"]
     for seed in again["seeds"].values():
         assert len(seed["returns"]) == 3 and seed["env_steps"] == 12 * 8 * 8
-    told = run(tmp_path, "run_study", *words, "seeds=[2]", "algo.updates=13")
-    assert "1 of 1 seeds to train" in told, "other settings, other results"
+    told = run(tmp_path, "run_study", *words, "seeds=[2]", "algo.updates=13", fails=True)
+    assert "algo.updates is 12 there, 13 here" in told and "results=elsewhere" in told
+    assert json.loads((tmp_path / "scores" / "cartpole_a2c.json").read_text()) == again, "as it was"
     assert "none twice" in run(tmp_path, "run_study", *words, "seeds=[1,1]", fails=True)
     assert "nosuch" in run(tmp_path, "run_study", "study=nosuch", fails=True)
 

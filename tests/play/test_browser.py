@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+from contextlib import contextmanager
 
 import pytest
 from players import make_session
@@ -14,19 +15,15 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-@pytest.fixture(scope="module")
-def address():
-    """A server in a thread, whose controller always steers right."""
-    import torch
-
+@contextmanager
+def serving(make):
+    """The address of a server in a thread."""
     loop, ready = asyncio.new_event_loop(), threading.Event()
     found = {}
 
     def work():
         asyncio.set_event_loop(loop)
-        server = Server(
-            lambda: make_session(real=True, act=lambda state: torch.tensor([[1.0, 0.0, 0.0]])), "A dream of Blob"
-        )
+        server = Server(make, "A dream of Blob")
         found["runner"], found["address"] = loop.run_until_complete(server.start(0))
         ready.set()
         loop.run_forever()
@@ -35,13 +32,16 @@ def address():
     thread = threading.Thread(target=work)
     thread.start()
     ready.wait(30)
-    yield found["address"]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(30)
+    try:
+        yield found["address"]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
 
 
-@pytest.fixture
-def page(address):
+@contextmanager
+def opened(address):
+    """The page in a browser, whose console stays empty."""
     with playwright.sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
@@ -64,6 +64,21 @@ def page(address):
         yield page
         assert complaints == []
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a server whose controller always steers right."""
+    import torch
+
+    with serving(lambda: make_session(real=True, act=lambda state: torch.tensor([[1.0, 0.0, 0.0]]))) as found:
+        yield found
+
+
+@pytest.fixture
+def page(address):
+    with opened(address) as found:
+        yield found
 
 
 def until(page, condition, seconds=20):
@@ -113,6 +128,26 @@ def test_the_car_obeys(page):
     page.keyboard.press("KeyC")
     assert page.get_attribute("#wheel", "aria-pressed") == "true"
     assert dreamt(page, 5) == right, "the controller steers right"
+
+
+def test_the_keys_that_a_race_takes(page):
+    assert page.inner_text("#help") == "Hold ← or A: left · → or D: right · ↑ or W: gas · ↓ or S: brake."
+    assert page.get_attribute("[data-key=down]", "aria-label") == "brake"
+
+
+def test_a_world_of_two_keys():
+    """As TakeCover: no word of gas and brake, and no button for them."""
+    names = ["", "move_right", "move_left"]
+    with (
+        serving(lambda: make_session(action_space={"type": "discrete", "n": 3}, action_names=names)) as address,
+        opened(address) as page,
+    ):
+        assert page.inner_text("#help") == "Hold ← or A: move left · → or D: move right."
+        assert page.locator("#touch button").count() == 2
+        page.click("#pause")
+        page.wait_for_timeout(200)
+        nothing, left, right, up = (dreamt(page, 5, key) for key in (None, "KeyA", "ArrowRight", "ArrowUp"))
+        assert up == nothing and len({str(way) for way in (nothing, left, right)}) == 3
 
 
 def test_everything_that_can_be_set(page):

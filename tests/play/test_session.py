@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 from players import make_session
+from saving import save_models
 
-from worldmodels.play.session import action_of
+from worldmodels.envs.make import EnvSettings, make_env
+from worldmodels.envs.spaces import action_names
+from worldmodels.play.keys import action_of, keys_of
+from worldmodels.stages.play import make_server
 from worldmodels.types import MemoryState
 
 
@@ -196,10 +200,120 @@ def test_a_real_episode_that_is_over_says_so():
         ({"type": "box", "low": [-1, 0, 0], "high": [1, 0.5, 0.1]}, ["left", "right", "down"], [0, 0, 0.1]),
         ({"type": "box", "low": [-2], "high": [2]}, ["right"], [2]),
         ({"type": "box", "low": [-1, 0], "high": [1, 4]}, ["down"], [0, 0]),
+        ({"type": "discrete", "n": 2}, ["right"], 1),
+        ({"type": "discrete", "n": 2}, [], 0),
         ({"type": "discrete", "n": 3}, [], 0),
-        ({"type": "discrete", "n": 3}, ["right", "up"], 2),
+        ({"type": "discrete", "n": 3}, ["right", "up"], 1),
+        ({"type": "discrete", "n": 3}, ["left"], 2),
         ({"type": "discrete", "n": 3}, ["up"], 0),
+        ({"type": "discrete", "n": 7}, ["down"], 4),
     ],
 )
 def test_keys_become_actions(space, held, action):
-    assert action_of(frozenset(held), space).tolist() == pytest.approx(action)
+    assert action_of(frozenset(held), space, keys_of(space)).tolist() == pytest.approx(action)
+
+
+def test_a_world_says_which_keys_it_takes():
+    race, one = make_session().keys, keys_of({"type": "box", "low": [-2], "high": [2]})
+    assert race.does == {"left": "left", "right": "right", "up": "gas", "down": "brake"}
+    assert one.does == {"left": "left", "right": "right"}
+    assert keys_of({"type": "discrete", "n": 3}).does == one.does
+    assert keys_of({"type": "discrete", "n": 2}).idle_does == "left", "it has to do something"
+
+
+@pytest.mark.parametrize(
+    ("names", "does", "actions", "idle"),
+    [
+        (["", "move_right", "move_left"], {"left": "move left", "right": "move right"}, [2, 1], 0),
+        (["fire", "left", "noop"], {"left": "left", "up": "fire"}, [1, 0], 2),
+        (["up", "right", "rightfire"], {"right": "right", "up": "up", "down": "rightfire"}, [1, 0, 2], 0),
+        (["", *"abcde"], {"left": "c", "right": "d", "up": "a", "down": "b"}, [3, 4, 1, 2], 0),
+    ],
+)
+def test_keys_by_the_names_of_actions(names, does, actions, idle):
+    keys = keys_of({"type": "discrete", "n": len(names)}, names)
+    assert keys.does == does and [keys.action[key] for key in does] == actions and keys.idle == idle
+
+
+def test_the_actions_of_a_stock_race_are_where_the_keys_say():
+    """CarRacing-v3 names none of its discrete actions; by its own documentation 1 is right, 2 is left, 3 is gas."""
+    env = make_env(EnvSettings("CarRacing-v3", {"continuous": False}))
+    assert action_names(env) is None
+    keys, steered = keys_of({"type": "discrete", "n": 5}), {}
+    for key in ("left", "right"):
+        env.reset(seed=0)
+        for _ in range(10):
+            env.step(keys.action[key])
+        steered[key] = env.unwrapped.car.wheels[0].joint.angle
+    env.close()
+    assert steered["left"] > 0.1 and steered["right"] < -0.1, "anticlockwise is positive"
+
+
+def test_discrete_actions_move_the_dream_and_the_real_world(tmp_path, blob_settings):
+    """Where the square of Pushed goes says which action it was given."""
+    checkpoint = save_models(tmp_path, {**blob_settings, "id": "environments:Pushed-v0"})
+    session = make_server(checkpoint).make_session()
+    assert session.keys.does == {"left": "left", "right": "right", "up": "fire"}
+    dreams = {key: frames_of(session, 3, [key]) for key in ("left", "right", "up", "down")}
+    assert len({str(z) for z in dreams.values()}) == 4
+    assert dreams["down"] == frames_of(session, 3, []), "that key does nothing here"
+
+    session.reset(3)
+    session.show_real(True)
+    places = [session.env.unwrapped.place]
+    for held in ("left", "right", "up", "down"):
+        session.held = frozenset([held])
+        session.step()
+        places.append(session.env.unwrapped.place)
+    moves = np.diff(places, axis=0).tolist()
+    assert np.allclose(moves, [[0, -3], [0, 3], [-3, 0], [0, 0]])
+
+    session.controller_drives = True
+    state = torch.cat([session.dream.z, *session.dream.memory], -1)
+    before = session.env.unwrapped.place
+    session.step()
+    moved = (session.env.unwrapped.place - before) / 3
+    assert np.allclose(moved, session.env.unwrapped.moves[int(session.act(state))]), "C sees z, h and c"
+    session.close()
+
+
+def test_without_its_package_a_world_is_dreamt_alone(tmp_path, blob_settings, monkeypatch, capsys):
+    import sys
+
+    checkpoint = save_models(tmp_path, {**blob_settings, "id": "environments:Pushed-v0"})
+    monkeypatch.setitem(sys.modules, "environments", None)
+    session = make_server(checkpoint).make_session()
+    assert "without the real world" in capsys.readouterr().out and session.make_real is None
+    session.show_real(True)
+    assert session.env is None and session.step().step == 1
+
+
+def test_take_cover(tmp_path, blob_settings):
+    pytest.importorskip("vizdoom", reason="needs the extra doom")
+    doom = {"id": "VizdoomTakeCover-v1", "kwargs": {"max_episode_steps": 525}, "action_repeat": 4, "frame_size": 64}
+    session = make_server(save_models(tmp_path, {**blob_settings, **doom})).make_session()
+    assert session.keys.does == {"left": "move left", "right": "move right"} and not session.keys.idle_does
+    assert len({str(frames_of(session, 3, held)) for held in (["left"], ["right"], [])}) == 3
+
+    session.show_real(True)
+    edges = {}
+    for held in ("left", "right", "up"):
+        session.reset(3)
+        session.held = frozenset([held])
+        for _ in range(12):
+            view = session.step()
+        brown = (view.real[..., 0].astype(int) - view.real[..., 2])[18:25]  # the ceiling is grey, a near wall is not
+        edges[held] = [side.mean() > 20 for side in (brown[:, :6], brown[:, -6:])]
+    assert edges == {"left": [True, False], "right": [False, True], "up": [False, False]}
+
+    session.reset(3)
+    session.jump(to_real=True)
+    session.held = frozenset()
+    for _ in range(525):
+        view = session.step()
+        if view.ended:
+            break
+    assert "over" in view.ended and 1 <= view.real_reward <= 4, "of four tics it lived so many"
+    assert session.step().step == view.step, "nothing moves any more"
+    assert not session.reset(4).ended and session.step().step == 1
+    session.close()

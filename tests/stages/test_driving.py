@@ -1,22 +1,12 @@
 """M that has learned nothing, the same one each time."""
 
 import torch
+from saving import saved
 
 from worldmodels import checkpoints
 from worldmodels.memory.training import Memory
 from worldmodels.stages.driving import Models
 from worldmodels.vision.vae import VAE
-
-
-def saved(module, path, **facts):
-    torch.save(checkpoint_of(module, facts), path)
-    return path
-
-
-def checkpoint_of(module, facts):
-    content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
-    checkpoints.stamp(content, module.kind, dict(module.hparams), facts)
-    return content
 
 
 def test_a_random_memory_is_its_seed_s_and_not_the_trained_one(tmp_path):

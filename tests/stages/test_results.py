@@ -23,7 +23,7 @@ from worldmodels.stages.results import (
     what_c_sees,
     world_models,
 )
-from worldmodels.stages.study import curve_of, parts_of
+from worldmodels.stages.study import curve_of, differing, parts_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,13 +37,6 @@ def test_pages_show_what_results_hold(page):
 def test_each_task_has_its_picture():
     for task in studies(ROOT):
         assert (ROOT / MEDIA / picture_of(task)).exists(), "run: make results"
-
-
-def differing(recorded, now, place=""):
-    """Recorded keys whose value is another now."""
-    if isinstance(recorded, dict):
-        return [name for key in recorded for name in differing(recorded[key], now.get(key, "absent"), f"{place}.{key}")]
-    return [] if recorded == now else [f"{place}: {recorded} is {now} now"]
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "results" / "studies").glob("*.json")))

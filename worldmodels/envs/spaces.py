@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -38,3 +40,19 @@ def as_features(action: Tensor, description: dict[str, Any]) -> Tensor:
     if description["type"] == "discrete":
         return torch.nn.functional.one_hot(action.long(), description["n"]).float()
     return action
+
+
+def action_names(env: gymnasium.Env) -> list[str] | None:
+    """What each discrete action is called, in lower case, "" where it presses nothing; None where nothing tells.
+
+    Doom's are the buttons that its scenario has (in TakeCover "", "move_right", "move_left"), Atari's its own meanings.
+    """
+    bare: Any = env.unwrapped
+    if hasattr(bare, "button_map"):
+        buttons = [button.name.lower() for button in bare.game.get_available_buttons()]
+        names = [" ".join(itertools.compress(buttons, pressed)) for pressed in bare.button_map]
+    elif hasattr(bare, "get_action_meanings"):
+        names = [name.lower() for name in bare.get_action_meanings()]
+    else:
+        return None
+    return [names[action] for action in env.get_wrapper_attr("chosen")] if env.has_wrapper_attr("chosen") else names

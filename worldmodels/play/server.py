@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from aiohttp import WSMsgType, web
 
-from .session import KEYS, Session, View
+from .keys import KEYS
+from .session import Session, View
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("page.html")
@@ -245,6 +246,8 @@ class Server:
             "latent_dim": session.vision.latent_dim,
             "controller": session.act is not None,
             "real": session.make_real is not None,
+            "keys": session.keys.does,
+            "idle": session.keys.idle_does,
         }
         await player.socket.send_str(json.dumps({"type": "hello", **facts}))
         await player.show(session.view())

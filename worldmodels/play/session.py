@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -16,8 +16,7 @@ from ..memory.mdnrnn import MDNRNN
 from ..types import MemoryState, Posterior, Window
 from ..vision.vae import VAE, sample
 from ..worlds.latent_world import join_state
-
-KEYS = ("left", "right", "up", "down")
+from .keys import action_of, keys_of
 
 
 class View(NamedTuple):
@@ -48,7 +47,8 @@ class Session:
     """The dream of M, seen through V, moved by keys or by a controller.
 
     contexts: windows of real latents that dreams start from, see `worlds.dream_world.contexts_from_plain`; act: C's,
-    states to actions, with what it `sees`; make_real: the real environment, made when first asked for.
+    states to actions, with what it `sees`; make_real: the real environment, made when first asked for; action_names:
+    of discrete actions, see `keys.keys_of`.
     """
 
     def __init__(
@@ -60,8 +60,10 @@ class Session:
         act: Callable[[Tensor], Tensor] | None = None,
         sees: str = "z_h",
         make_real: Callable[[], gymnasium.Env] | None = None,
+        action_names: Sequence[str] | None = None,
     ):
         self.vision, self.network, self.contexts, self.action_space = vision, memory, contexts, action_space
+        self.keys = keys_of(action_space, action_names)
         with torch.no_grad():
             expected, _ = memory(contexts.observation.mean[:-1], contexts.action, contexts.first)
         self.starts = expected.reward.sum(0).argsort(descending=True).tolist()  # on the road at first
@@ -201,7 +203,7 @@ class Session:
         place = self.real if self.at_real else self.dream
         if self.controller_drives and self.act is not None:
             return self.act(join_state(place.z, place.memory, self.sees)).cpu()
-        return torch.from_numpy(action_of(self.held, self.action_space))[None]
+        return torch.from_numpy(action_of(self.held, self.action_space, self.keys))[None]
 
     @torch.no_grad()
     def view(self) -> View:
@@ -219,25 +221,3 @@ class Session:
             self.real_ended if self.at_real else self.ended,
             self.dream.z[0].tolist(),
         )
-
-
-def action_of(held: frozenset[str], space: dict[str, Any]) -> np.ndarray:
-    """The action of the KEYS that are held.
-
-    Three continuous numbers are CarRacing's: steering, gas, brake. Other boxes: left and right move the first entry,
-    up and down the second. Discrete ones: nothing, left, right, up, down, as far as there are so many.
-    """
-    if space["type"] == "discrete":
-        order = ("", *KEYS)
-        chosen = next((key for key in order[1 : space["n"]] if key in held), "")
-        return np.array(order.index(chosen))
-    low, high = np.array(space["low"], np.float32), np.array(space["high"], np.float32)
-    across = float("right" in held) - float("left" in held)
-    if len(low) == 3:
-        wanted = np.array([across, float("up" in held), float("down" in held)], np.float32)
-        return np.clip(wanted * np.maximum(np.abs(low), np.abs(high)), low, high)
-    action = ((low + high) / 2).astype(np.float32)
-    along = float("up" in held) - float("down" in held)
-    for index, direction in enumerate((across, along)[: len(low)]):
-        action[index] += direction * (high[index] - low[index]) / 2
-    return action

@@ -64,9 +64,7 @@ def collect(
                     raise UserError("behaviour=controller needs collect.checkpoint=runs/train_controller/…/last.ckpt")
                 driver, trained, inputs = load_driver(checkpoint, envs.num_envs, device, noise=noise)
                 if trained["action"] != description["action"]:
-                    raise UserError(
-                        f"{checkpoint} acts in {trained['id']}, not in {description['id']}; set env to match"
-                    )
+                    raise UserError(_other_actions(checkpoint, trained, description))
                 chosen.append((name, driver))
             else:
                 chosen.append((name, make_behaviour(name, actions, **(options or {}).get(name, {}))))
@@ -92,6 +90,34 @@ def collect(
             "mean_return": float(np.mean(returns)),
         },
     )
+
+
+def _other_actions(checkpoint: str | Path, there: dict[str, Any], here: dict[str, Any]) -> str:
+    """What to say where a controller's actions are not those here; both are descriptions of environments.
+
+    A range and a choice of actions are named with the setting that makes them so; else it is another environment.
+    """
+    if there["id"].split("/")[-1] != here["id"].split("/")[-1]:
+        return f"{checkpoint} acts in {there['id']}, not in {here['id']}; set env to match"
+    spaces = here["action"], there["action"]
+    if all(space["type"] == "box" for space in spaces):
+        values = {f"action_{bound}": [space[bound] for space in spaces] for bound in ("low", "high")}
+    else:
+        values = {"actions": [here.get("actions"), there.get("actions")]}
+    differing = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+    if not differing or here["action"]["type"] != there["action"]["type"]:
+        return (
+            f"{checkpoint} acts in {there['id']} with {there['kwargs']}, not with {here['kwargs']}; "
+            "set env.kwargs to match"
+        )
+    told = ", ".join(f"{name} {_plain(now)} here, {_plain(then)} there" for name, (now, then) in differing.items())
+    settings = " ".join(f"env.{name}={_plain(there.get(name)).replace(' ', '')}" for name in differing)
+    return f"{checkpoint} has other actions in {there['id']}: {told}; set {settings}"
+
+
+def _plain(values: list[float] | None) -> str:
+    """As a command takes it; what was f32 in as few digits as it needs."""
+    return "null" if values is None else str([v if isinstance(v, int) else float(str(np.float32(v))) for v in values])
 
 
 def _seed(number: int, validation_every: int, run_seed: int) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
 
 from .. import checkpoints
 from ..envs.car_racing import scored
 from ..envs.make import make_env
+from ..envs.spaces import action_names
 from ..errors import UserError
 from ..play.server import Server
 from ..play.session import Session
@@ -57,6 +60,7 @@ def make_server(
     if contexts.reward.shape[1] == 0:
         raise UserError(f"{memory} holds no start for a dream; its episodes were shorter than memory.context")
     environment: dict[str, Any] = models.environment
+    make_real = partial(make_env, env_settings(scored(environment, stock=False)))
     make_session = partial(
         Session,
         models.vision,
@@ -65,9 +69,26 @@ def make_server(
         environment["action"],
         act,
         sees,
-        partial(make_env, env_settings(scored(environment, stock=False))),
+        *_real(make_real, environment["action"]),
     )
     return Server(make_session, f"A dream of {environment['id'].split('/')[-1]}")
+
+
+def _real(
+    make_real: Callable[[], gymnasium.Env], action_space: dict[str, Any]
+) -> tuple[Callable[[], gymnasium.Env] | None, list[str] | None]:
+    """What a session makes the real environment with, None where its package is missing, and its actions' names."""
+    if action_space["type"] != "discrete":
+        return make_real, None
+    try:
+        probe = make_real()
+    except UserError as error:
+        print(f"without the real world: {error}", flush=True)
+        return None, None
+    try:
+        return make_real, action_names(probe)
+    finally:
+        probe.close()
 
 
 def play(port: int, threads: int = 1, **models: str | Path | None) -> None:

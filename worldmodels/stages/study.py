@@ -36,20 +36,16 @@ def run_study(settings: dict[str, Any]) -> Path:
 
     `rounds` of a world model's pipeline, or model-free where that is 0. `workers` seeds run side by side, each in a
     process, of a world model with its share of the cores. Each seed's scores are written as they come; run again with
-    the same settings, only the missing seeds are trained.
+    the same settings, only the missing seeds are trained. Raises UserError where that JSON holds other settings.
     """
     seeds, workers = settings["seeds"], settings["workers"]
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds={seeds} must name at least one seed, and none twice")
     if workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    own = {part: settings[part] for part in parts_of(settings)}
     path = Path(settings["results"]) / f"{settings['name']}.json"
-    content: dict[str, Any] = {"settings": own, "seeds": {}}
-    if path.exists():
-        known = json.loads(path.read_text())
-        if known["settings"] == own:
-            content = known
+    own = {part: settings[part] for part in parts_of(settings)}
+    content: dict[str, Any] = {"settings": own, "seeds": _recorded(path, own)}
     content |= {key: settings[key] for key in ("name", "task", "title", "target", "every_seed")}
     content["command"] = f"python scripts/run_study.py study={settings['name']}"
     missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
@@ -72,6 +68,33 @@ def run_study(settings: dict[str, Any]) -> Path:
 def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
     """The sections that decide a study's numbers."""
     return PARTS + PIPELINE_PARTS if settings["rounds"] else PARTS
+
+
+def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
+    """What of recorded settings has another value now, each as a line; keys that came later do not count."""
+    if isinstance(recorded, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in recorded
+            for line in differing(recorded[key], now.get(key, "absent"), f"{place}.{key}" if place else key)
+        ]
+    return [] if recorded == now else [f"{place} is {recorded} there, {now} here"]
+
+
+def _recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
+    """The seeds that the study at `path` has, of these settings."""
+    if not path.exists():
+        return {}
+    known = json.loads(path.read_text())
+    # what is model-free has no rounds, and all else of it may be the same
+    differences = differing({"rounds": 0, **known["settings"]}, {"rounds": 0, **own})
+    if differences:
+        more = f" and {len(differences) - 1} more" if differences[1:] else ""
+        raise UserError(
+            f"{path} holds the scores of other settings ({differences[0]}{more}); keep them and set "
+            f"results=elsewhere, or delete the file"
+        )
+    return known["seeds"]
 
 
 def _begin(threads: int) -> None:

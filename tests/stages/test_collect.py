@@ -1,0 +1,64 @@
+"""What is said to a controller that was made for other actions."""
+
+import pytest
+from saving import save_models
+
+from worldmodels.errors import UserError
+from worldmodels.stages.collect import collect
+
+
+@pytest.fixture
+def refusal(tmp_path, blob_settings):
+    """What `collect` says with env settings `here` to a C that was made with those `there`."""
+
+    def told(there, here):
+        checkpoint = save_models(tmp_path, {**blob_settings, **there})
+        with pytest.raises(UserError) as refused:
+            env = {**blob_settings, **here}
+            collect(None, tmp_path / "store", env, 1, "controller", seed=0, checkpoint=checkpoint)
+        assert not (tmp_path / "store").exists()
+        return str(refused.value).removeprefix(f"{checkpoint} ")
+
+    return told
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        (
+            {"action_high": [1.0, 1.0, 0.2]},
+            {"action_high": [1.0, 0.5, 0.1]},
+            "has other actions in environments:Blob-v0: action_high [1.0, 0.5, 0.1] here, [1.0, 1.0, 0.2] there; "
+            "set env.action_high=[1.0,1.0,0.2]",
+        ),
+        (
+            {},
+            {"action_low": [-0.5, -1.0, 0.0], "action_high": [1.0, 1.0, 0.3]},
+            "has other actions in environments:Blob-v0: action_low [-0.5, -1.0, 0.0] here, [-1.0, -1.0, 0.0] there, "
+            "action_high [1.0, 1.0, 0.3] here, [1.0, 1.0, 1.0] there; set env.action_low=null env.action_high=null",
+        ),
+        (
+            {"id": "environments:Pushed-v0", "actions": [0, 2, 3]},
+            {"id": "environments:Pushed-v0"},
+            "has other actions in environments:Pushed-v0: actions null here, [0, 2, 3] there; set env.actions=[0,2,3]",
+        ),
+        (
+            {"id": "environments:Pushed-v0"},
+            {},
+            "acts in environments:Pushed-v0, not in environments:Blob-v0; set env to match",
+        ),
+        (
+            {"id": "CarRacing-v3", "kwargs": {"continuous": False}, "crop_rows": 84, "frame_size": 64},
+            {"id": "CarRacing-v3", "crop_rows": 84, "frame_size": 64},
+            "acts in CarRacing-v3 with {'continuous': False}, not with {}; set env.kwargs to match",
+        ),
+        (
+            {"id": "worldmodels/CarRacing-v3", "kwargs": {"size": 64}, "action_high": [1.0, 0.5, 0.1]},
+            {"id": "CarRacing-v3", "crop_rows": 84, "frame_size": 64},
+            "has other actions in worldmodels/CarRacing-v3: action_high [1.0, 1.0, 1.0] here, [1.0, 0.5, 0.1] there; "
+            "set env.action_high=[1.0,0.5,0.1]",
+        ),
+    ],
+)
+def test_other_actions_are_named(refusal, there, here, said):
+    assert refusal(there, here) == said
