@@ -96,7 +96,7 @@ def test_linked_files_and_named_scripts_exist(page):
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.M)
             assert anchor[1:] in [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings], anchor
-        if linked.suffix == ".png":
+        if linked.suffix in (".png", ".webp"):
             assert cv2.imread(str(linked)).std() > 5, target
     for script in set(re.findall(r"scripts/(\w+)\.py", text)):
         assert (ROOT / "scripts" / f"{script}.py").exists(), script

@@ -193,13 +193,17 @@ def test_the_gradient_laboratory(tmp_path):
 @pytest.mark.parametrize("driven", [True, False])
 def test_a_film_and_a_filmstrip(models, driven):
     folder, vae, mdnrnn, controller = models
-    drives = [f"checkpoint={controller}"] if driven else []
+    drives = [f"checkpoint={controller}", "video.clip=true"] if driven else []
     own = [f"vae={vae}", f"mdnrnn={mdnrnn}", "video.steps=12", "video.skip=4"]
     output = run(folder, "dream_video", *own, *drives)
     film = cv2.VideoCapture(str(folder / made(output, "video")))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 13
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) > 3 * 4 * 64
     assert cv2.imread(str(folder / made(output, "filmstrip"))) is not None
+    assert ("clip: " in output) == driven
+    if driven:
+        there, clip = cv2.imreadanimation(str(folder / made(output, "clip")))
+        assert there and len(clip.frames) == 13 and clip.frames[0].shape[1] > 3 * 4 * 64
 
 
 def test_dreams_from_one_start_side_by_side(models):

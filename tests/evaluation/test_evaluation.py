@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from worldmodels.evaluation.pictures import grid, write_png, write_webm
+from worldmodels.evaluation.pictures import grid, write_png, write_webm, write_webp
 from worldmodels.evaluation.statistics import interquartile_mean, rank_correlation, summarize
 
 
@@ -59,6 +59,19 @@ def test_a_film_that_can_be_read_again(tmp_path):
         blue, green, red = frame[:63, :101].reshape(-1, 3).mean(0)
         assert abs(red - 250) < 12 and abs(green - 10) < 12 and abs(blue - wanted[0, 0, 2]) < 12
     assert not film.read()[0]
+
+
+def test_an_animated_picture_that_can_be_read_again(tmp_path):
+    frames = [np.full((63, 101, 3), (250, 10, value), np.uint8) for value in (0, 60, 120, 180, 240)]
+    path = tmp_path / "clip.webp"
+    write_webp(path, frames, fps=12.5)
+    assert path.read_bytes()[8:16] == b"WEBPVP8X"
+    there, animation = cv2.imreadanimation(str(path))
+    assert there and list(animation.durations) == [80] * 5 and animation.loop_count == 0, "0: for ever"
+    for wanted, frame in zip(frames, animation.frames, strict=True):
+        assert frame.shape[:2] == (63, 101)
+        blue, green, red = frame[..., :3].reshape(-1, 3).mean(0)
+        assert abs(red - 250) < 12 and abs(green - 10) < 12 and abs(blue - wanted[0, 0, 2]) < 12
 
 
 def test_a_grid_keeps_the_frames_and_their_order(tmp_path):

@@ -13,7 +13,7 @@ from ..envs.make import closing, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import as_features, restore
 from ..errors import UserError
-from ..evaluation.pictures import beside, captioned, enlarge, grid, write_png, write_webm
+from ..evaluation.pictures import beside, captioned, enlarge, grid, write_png, write_webm, write_webp
 from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import play
 from ..tracking import Run, StageResult, pick_device
@@ -37,13 +37,15 @@ def dream_video(
     fps: float = 12.5,
     held: Sequence[Any] = (),
     temperatures: Sequence[float] = (),
+    clip: bool = False,
     device: str = "auto",
 ) -> StageResult:
     """One held-out episode three times: real, reconstructed by V, and dreamt by M under the same actions.
 
     The dream sees the first `skip` real steps, which warm M up, and from there only the actions. held: actions, each
     kept up from there on in a dream of its own, side by side in actions.png; temperatures: of dreams under the
-    episode's actions, in temperatures.png. All of them begin at one state and take the same random numbers.
+    episode's actions, in temperatures.png. All of them begin at one state and take the same random numbers. clip: the
+    film as clip.webp as well, which a README shows.
     """
     where = pick_device(device)
     models = Models(vision, memory, where)
@@ -82,6 +84,9 @@ def dream_video(
     write_webm(run.folder / "dream.webm", film, fps)
     artefacts = {"video": run.folder / "dream.webm", "filmstrip": run.folder / "filmstrip.png"}
     write_png(artefacts["filmstrip"], filmstrip(rows))
+    if clip:
+        artefacts["clip"] = run.folder / "clip.webp"
+        write_webp(artefacts["clip"], film, fps)
     if held:
         kept = {f"dream under {action}": dreamt(under(episode, skip, action), temperature) for action in held}
         artefacts["actions"] = run.folder / "actions.png"
