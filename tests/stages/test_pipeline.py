@@ -145,6 +145,8 @@ def test_a_sweep_of_temperatures(settings, tmp_path):
     assert json.loads(sweep_temperature(settings).read_text()) == found and finished.read_bytes() == before
     with pytest.raises(UserError, match="nothing to compare"):
         sweep_temperature({**settings, "temperatures": []})
+    with pytest.raises(UserError, match="dreams is 3 there, 4 here"):
+        sweep_temperature({**settings, "dreams": 4})
 
 
 def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):

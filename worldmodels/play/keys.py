@@ -59,8 +59,8 @@ def action_of(held: frozenset[str], space: dict[str, Any], keys: Keys) -> np.nda
     if len(low) == 3:
         wanted = np.array([across, float("up" in held), float("down" in held)], np.float32)
         return np.clip(wanted * np.maximum(np.abs(low), np.abs(high)), low, high)
-    action = ((low + high) / 2).astype(np.float32)
+    action = np.clip(0, low, high).astype(np.float32)
     along = float("up" in held) - float("down" in held)
     for index, direction in enumerate((across, along)[: len(low)]):
-        action[index] += direction * (high[index] - low[index]) / 2
+        action[index] = {-1.0: low, 0.0: action, 1.0: high}[direction][index]
     return action

@@ -45,7 +45,7 @@ def run_study(settings: dict[str, Any]) -> Path:
         raise UserError(f"workers must be at least 1, not {workers}")
     path = Path(settings["results"]) / f"{settings['name']}.json"
     own = {part: settings[part] for part in parts_of(settings)}
-    content: dict[str, Any] = {"settings": own, "seeds": _recorded(path, own)}
+    content: dict[str, Any] = {"settings": own, "seeds": recorded(path, own).get("seeds", {})}
     content |= {key: settings[key] for key in ("name", "task", "title", "target", "every_seed")}
     content["command"] = f"python scripts/run_study.py study={settings['name']}"
     missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
@@ -81,8 +81,8 @@ def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
     return [] if recorded == now else [f"{place} is {recorded} there, {now} here"]
 
 
-def _recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
-    """The seeds that the study at `path` has, of these settings."""
+def recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
+    """What `path` holds of these settings. Raises UserError where it holds the scores of others."""
     if not path.exists():
         return {}
     known = json.loads(path.read_text())
@@ -94,7 +94,7 @@ def _recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
             f"{path} holds the scores of other settings ({differences[0]}{more}); keep them and set "
             f"results=elsewhere, or delete the file"
         )
-    return known["seeds"]
+    return known
 
 
 def _begin(threads: int) -> None:

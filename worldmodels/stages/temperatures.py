@@ -16,6 +16,7 @@ from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from .dream_score import score_dream
 from .pipeline import Made, Pipeline, learn, score, score_random, world_model
+from .study import recorded
 
 
 def sweep_temperature(settings: dict[str, Any]) -> Path:
@@ -23,7 +24,8 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
 
     learners: for each name the settings `algo` and `policy`. A controller is scored over `dreams` dreams at the
     temperature that it learned at, and on held-out real episodes. Each one's scores are written as they come; run again
-    with the same settings, it goes on where it stopped. Raises UserError where there is nothing to compare.
+    with the same settings, it goes on where it stopped. Raises UserError where there is nothing to compare, and where
+    that JSON holds the scores of other settings.
     """
     temperatures, learners = settings["temperatures"], settings["learners"]
     if not temperatures or not learners:
@@ -31,16 +33,19 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     if settings["controller"]["doubt"]:
         raise UserError("temperatures are compared without rivals of M; set controller.doubt=0")
     settings = {**settings, "world": "dream", "rounds": 1}
+    path = Path(settings["results"]) / f"{settings['name']}.json"
+    parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
+    own = {part: settings[part] for part in parts}
+    recorded(path, own)
     pipeline = Pipeline(settings["name"], settings)
     plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
     made = world_model(pipeline, plan, 0, Made(), [])
     frames = sum(row.scores.get("frames", 0) for row in pipeline.rows)
-    parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
     content: dict[str, Any] = {
         "name": settings["name"],
         "task": settings["env"]["id"],
         "command": f"python scripts/sweep_temperature.py preset={settings['name']}",
-        "settings": {part: settings[part] for part in parts},
+        "settings": own,
         "env_steps": int(frames),
         "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
         "random": _returns(score_random(pipeline).artefacts["scores"]),
@@ -49,7 +54,6 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
         "processor": processor(),
         "versions": versions(),
     }
-    path = Path(settings["results"]) / f"{settings['name']}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, learner in learners.items():
         for temperature in temperatures:
