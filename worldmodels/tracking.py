@@ -204,15 +204,18 @@ class Run:
     def close(self) -> None:
         """End the W&B run, so that the next stage of this process gets its own.
 
-        Where W&B has not taken everything after FINISH seconds, a warning says how to send the rest later.
+        Where W&B has not taken everything after FINISH seconds, or breaks, a warning says how to send the rest later:
+        what a stage has made is not lost for that.
         """
         if "wandb" not in sys.modules:
             return
         try:
             sys.modules["wandb"].finish()
-        except TimeoutError:
+        except Exception as error:
             rest = self.folder / "wandb" / "run-*"
-            warnings.warn(f"W&B is slow or gone; send the rest later: wandb sync {rest}", stacklevel=2)
+            warnings.warn(
+                f"W&B is slow or gone ({type(error).__name__}); send the rest later: wandb sync {rest}", stacklevel=2
+            )
 
 
 def _relative(arguments: Iterable[str]) -> list[str]:

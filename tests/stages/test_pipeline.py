@@ -147,6 +147,8 @@ def test_a_sweep_of_temperatures(settings, tmp_path):
         sweep_temperature({**settings, "temperatures": []})
     with pytest.raises(UserError, match="dreams is 3 there, 4 here"):
         sweep_temperature({**settings, "dreams": 4})
+    more = json.loads(sweep_temperature({**settings, "temperatures": [0.8]}).read_text())["controllers"]
+    assert [one["temperature"] for one in more] == [0.5, 0.8, 1.2] * 2, "the others are kept"
 
 
 def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
@@ -155,7 +157,7 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     settings["algo"]["updates"] = 9
     rows = {row.stage: row for row in run_pipeline(settings)}
     folder = Path(rows["C in the dream"].artefacts["checkpoint"]).parent
-    assert [path.stem for path in sorted(folder.glob("snapshot_*"))] == [f"snapshot_{n:08d}" for n in (2, 4, 6, 8)]
+    assert [path.stem for path in sorted(folder.glob("snapshot_*"))] == [f"snapshot_{n:08d}" for n in (2, 4, 7, 9)]
     options = {"dreams": 3, "horizon": 4, "temperature": 1.0, "episodes": 2, "num_envs": 2, "asynchronous": False}
     run = Run("compare_worlds", settings)
     result = compare_worlds(run, str(folder), **options, seed=0, device="cpu")
@@ -169,6 +171,11 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     settings["controller"]["snapshots"] = 10
     with pytest.raises(UserError, match="snapshots=10"):
         run_pipeline(settings)
+    settings["controller"]["snapshots"] = 5  # every other one; the trainer's own checkpoints have that rhythm too
+    settings["algo"]["updates"] = 9
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    folder = Path(rows["C in the dream"].artefacts["checkpoint"]).parent
+    assert len(list(folder.glob("snapshot_*"))) == 5 and (folder / "snapshot_00000009.ckpt").exists()
 
 
 def test_rivals_of_a_doubted_dream(settings):
@@ -229,7 +236,11 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         merged(section, {"model": {"depth": 3}})
     impatient = {"validation": {"episodes": 0, "patience": 2}}
     strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
+    doubtful = {"controller": {**settings["controller"], "doubt": 1.0}}
     for wrong in (
+        {**doubtful, "world": "latent"},
+        {**doubtful, "guard": {"dreams": 0, "repair": [], "rivals": 0}},
+        {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"world": "moon"},
         {"rounds": 0},

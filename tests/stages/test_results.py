@@ -122,15 +122,18 @@ def test_a_table_of_temperatures_by_hand(tmp_path):
         {"learner": "cmaes", "temperature": 0.5, "dream": [200.0, 204.0], "real": [100.0, 100.0]},
     ]
     (tmp_path / "results" / "temperatures").mkdir(parents=True)
-    sweep = {"name": "one", "controllers": controllers, "random": [2.0, 4.0]}
+    sweep = {"name": "one", "task": "VizdoomTakeCover-v1", "controllers": controllers, "random": [2.0, 4.0]}
     (tmp_path / "results" / "temperatures" / "one.json").write_text(json.dumps(sweep))
     columns, _, *rows = temperatures(tmp_path).splitlines()
-    assert columns == "| τ | a2c, dream | a2c, real | cmaes, dream | cmaes, real | paper, real |"
+    assert columns == "| VizdoomTakeCover-v1, τ | a2c, dream | a2c, real | cmaes, dream | cmaes, real | paper, real |"
     assert rows == [
         "| 0.5 | 2 ± 1 | 1 ± 0 | 202 ± 3 | 100 ± 0 | 196 ± 50 |",
         "| 1.15 | 20 ± 14 | 6 ± 1 |  |  | 1092 ± 556 |",
         "| random play |  | 3 ± 1 |  | 3 ± 1 | 210 ± 108 |",
     ]
+    path = tmp_path / "results" / "temperatures" / "one.json"
+    path.write_text(json.dumps({**sweep, "task": "CarRacing-v3"}))
+    assert "paper" not in temperatures(tmp_path) and "210" not in temperatures(tmp_path)
 
 
 @pytest.mark.parametrize("sweep", temperature_sweeps(ROOT), ids=lambda sweep: sweep["name"])

@@ -103,27 +103,29 @@ def test_a_world_model_is_no_study_without_a_model(settings, trained):
         run_study(settings)
 
 
-def test_keys_that_came_later_do_not_count(settings, trained):
-    path = run_study(changed(settings, env__stack=..., algo__gae_lambda=..., seeds=[0]))
-    assert "stack" not in json.loads(path.read_text())["settings"]["env"]
-    run_study(settings)
+def test_keys_that_came_later_count_where_they_change_something(settings, trained):
+    path = run_study(changed(settings, seeds=[0]))
+    with pytest.raises(UserError, match=r"algo\.points is False there, True here"):
+        run_study(changed(settings, algo__points=True))
+    run_study(changed(settings, algo__points=False))
     now = json.loads(path.read_text())
     assert trained == [0, 1] and list(now["seeds"]) == ["0", "1"]
-    assert now["settings"]["env"]["stack"] == 1, "from here on they do"
-    with pytest.raises(UserError, match=r"env\.stack is 1 there, 4 here"):
-        run_study(changed(settings, env__stack=4))
+    assert now["settings"]["algo"]["points"] is False, "recorded from here on"
 
 
 def test_nothing_is_written_where_no_seed_is_missing(settings, trained):
-    path = run_study(changed(settings, env__stack=...))
+    path = run_study(settings)
     before = path.read_bytes()
-    run_study(settings)
+    run_study(changed(settings, env__blackout=None))
     assert path.read_bytes() == before and trained == [0, 1]
 
 
 def test_what_differs_by_hand():
-    assert differing({}, {"a": 1}) == []
-    assert differing({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2], "c": 3}}) == []
+    assert differing({}, {"a": 1}) == ["a is absent there, 1 here"]
+    assert differing({"env": {"kwargs": {}}}, {"env": {"kwargs": {"off_road_frames": 6}, "blackout": None}}) == [
+        "env.kwargs.off_road_frames is absent there, 6 here"
+    ]
+    assert differing({"guard": {}}, {"guard": {"rivals": 2}}) == []
     assert differing({"a": {"b": 1}, "c": 2}, {"a": 3, "c": 4}) == [
         "a is {'b': 1} there, 3 here",
         "c is 2 there, 4 here",

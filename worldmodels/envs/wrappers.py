@@ -37,6 +37,8 @@ class OnePedal(gymnasium.ActionWrapper):
     With a pedal for each, a policy whose actions spread over a range never quite lets go of the brake.
     """
 
+    entries = ("steering", "pedal")
+
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         space = env.action_space

@@ -74,7 +74,7 @@ def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
             error = np.array([(one.mean - one.low, one.high - one.mean) for one in found]).T
             axes.errorbar([one["temperature"] for one in own], means, error, marker="o", capsize=3, label=where)
         axes.axhline(np.mean(sweep["random"]), color="0.4", ls=":", lw=1, label="random play, real")
-        axes.set(title=name, xlabel="temperature of the dream", ylim=(0, None))
+        axes.set(title=name, xlabel="temperature of the dream")
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(fontsize=8)

@@ -52,6 +52,8 @@ class QActorCritic(PolicyGradient):
         for field, name, known in (("target", target, TARGETS), ("baseline", baseline, ("none", "value"))):
             if name not in known:
                 raise UserError(f"unknown algo.{field} {name!r}; choose {', '.join(known)}")
+        if self.points:
+            raise UserError("algo.points ends returns, and q_actor_critic has none; set algo.points=false")
         self.target, self.masks, self.baseline = target, masks, baseline
 
     @torch.no_grad()

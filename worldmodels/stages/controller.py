@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from .. import checkpoints
@@ -89,7 +89,7 @@ def train_controller(
     models = Models(vision, memory, where, random_memory)
     environment = models.environment
     inputs = _inputs(vision=vision, memory=memory, continued=continue_from)
-    inputs |= {f"rival_{number}": Path(path) for number, path in enumerate(rivals)}
+    inputs |= _inputs(**{f"rival_{number}": path for number, path in enumerate(rivals)})
     facts = {
         "environment": environment,
         "world": world,
@@ -169,7 +169,7 @@ def _learn(
     if not 0 <= snapshots <= updates:
         raise UserError(f"controller.snapshots={snapshots} must be from 0 to algo.updates={updates}")
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
-    kept = [_snapshots(run.folder, updates // snapshots)] if snapshots else []
+    kept = [Snapshots(run.folder, updates, snapshots)] if snapshots else []
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
     path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, callbacks=kept)
     mean = learner.returns.mean()
@@ -182,11 +182,16 @@ def _learn(
     )
 
 
-def _snapshots(folder: Path, every: int) -> ModelCheckpoint:
-    name = "snapshot_{step:08d}"
-    return ModelCheckpoint(
-        folder, filename=name, auto_insert_metric_name=False, save_top_k=-1, every_n_train_steps=every
-    )
+class Snapshots(Callback):
+    """Checkpoints on the way, the last one at the last update: `count` of `updates`, evenly spaced."""
+
+    def __init__(self, folder: Path, updates: int, count: int):
+        self.folder = folder
+        self.due = {round(number * updates / count) for number in range(1, count + 1)}
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        if trainer.global_step in self.due:
+            trainer.save_checkpoint(self.folder / f"snapshot_{trainer.global_step:08d}.ckpt")
 
 
 def _evolve(
@@ -222,6 +227,7 @@ def _evolve(
             figures = {
                 "train/best": generation.best,
                 "train/mean": generation.mean,
+                "train/return": generation.mean,  # as learners call it, of the whole population
                 "train/sigma": generation.sigma,
                 steps: generation.steps * (world.frames_per_step or 1),
                 "time/seconds": progress.seconds,
@@ -256,5 +262,6 @@ def _inputs(**paths: str | Path | None) -> dict[str, Path]:
     """The given checkpoints; each must exist before anything is written about it."""
     found = {name: Path(path) for name, path in paths.items() if path is not None}
     for name, path in found.items():
-        checkpoints.read(path, *({"vision", "memory"} & {name} or ACTORS))
+        kind = "memory" if name.startswith("rival") else name
+        checkpoints.read(path, *({"vision", "memory"} & {kind} or ACTORS))
     return found

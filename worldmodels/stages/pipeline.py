@@ -190,6 +190,9 @@ def _check(settings: dict[str, Any]) -> None:
     if strange := set(settings["again"]) - set(ROUND):
         raise UserError(f"again.{strange.pop()} is unknown; again has {', '.join(ROUND)}")
     check_repairs(settings["guard"]["repair"])
+    doubts = settings["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
+    if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
+        raise UserError("doubt needs rivals of M in a dream; set guard.rivals=2 and world=dream, or controller.doubt=0")
     if settings["validation"]["patience"] is not None and not settings["validation"]["episodes"]:
         raise UserError("validation.patience waits for scores; set validation.episodes as well")
     pick_device(settings["device"])
@@ -219,7 +222,7 @@ def _one_round(
 def world_model(
     pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool = False
 ) -> Made:
-    """Collect, V (unless it is kept), M, and its rivals where C doubts; the round's store is appended to `stores`."""
+    """Collect, V (unless it is kept), M, rivals of it where C may doubt; the round's store is appended to `stores`."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
 
@@ -242,11 +245,13 @@ def world_model(
     latents = str(Path(settings["data"]) / "latents")
     training = {**plan["memory"], "device": device, "latents": latents}
     row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **training, seed=seed)
+    # from the first round on, where doubt may come later: rivals that have learned less than M differ everywhere
+    doubts = plan["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     rivals = []
-    for number in range(settings["guard"]["rivals"]) if plan["controller"]["doubt"] else ():
-        inputs["continue_from"] = before.rivals[number] if before.rivals else None
-        other = seed + RIVAL_SEEDS * (number + 1)
-        rival = pipeline.stage(f"rival of M{label}, {number + 1}", train_mdnrnn, inputs, **training, seed=other)
+    for rank in range(settings["guard"]["rivals"]) if doubts else ():
+        inputs["continue_from"] = before.rivals[rank] if before.rivals else None
+        other = seed + RIVAL_SEEDS * (rank + 1)
+        rival = pipeline.stage(f"rival of M{label}, {rank + 1}", train_mdnrnn, inputs, **training, seed=other)
         rivals.append(Path(rival.artefacts["checkpoint"]))
     return Made(vision, Path(row.artefacts["checkpoint"]), rivals=tuple(rivals))
 
@@ -255,7 +260,8 @@ def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: P
     """C in the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
     settings = pipeline.settings
     inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
-    inputs["rivals"] = list(made.rivals)
+    if learning["doubt"]:
+        inputs["rivals"] = list(made.rivals)
     learning = {**learning, "world": settings["world"], **_vector(settings["env"])}
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
     seeded = {"seed": settings["seed"], "device": settings["device"]}

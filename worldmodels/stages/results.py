@@ -106,8 +106,15 @@ def _scored(study: dict[str, Any]) -> tuple[str, ...]:
     return study["title"], f"{frames:,}", _each(means), spread, interval, *_target(study)
 
 
-# the paper's TakeCover: C by CMA-ES in the dream of that temperature, its real score over 100 episodes
-PUBLISHED_TEMPERATURES = {0.1: "193 ± 58", 0.5: "196 ± 50", 1.0: "868 ± 511", 1.15: "1092 ± 556", 1.3: "753 ± 139"}
+# the paper's TakeCover: C by CMA-ES in the dream of that temperature, its real score over 100 episodes; None: random
+PUBLISHED_TEMPERATURES = {
+    0.1: "193 ± 58",
+    0.5: "196 ± 50",
+    1.0: "868 ± 511",
+    1.15: "1092 ± 556",
+    1.3: "753 ± 139",
+    None: "210 ± 108",
+}
 
 
 def temperature_sweeps(root: Path) -> list[dict[str, Any]]:
@@ -120,7 +127,8 @@ def temperatures(root: Path) -> str:
     for sweep in temperature_sweeps(root):
         found = {(one["learner"], one["temperature"]): one for one in sweep["controllers"]}
         learners = list(dict.fromkeys(name for name, _ in found))
-        columns = ["τ", *(f"{name}, {where}" for name in learners for where in ("dream", "real")), "paper, real"]
+        published = PUBLISHED_TEMPERATURES if "TakeCover" in sweep["task"] else {}
+        columns = [f"{sweep['task']}, τ", *(f"{name}, {where}" for name in learners for where in ("dream", "real"))]
         rows = []
         for temperature in sorted({temperature for _, temperature in found}):
             cells = [
@@ -128,9 +136,10 @@ def temperatures(root: Path) -> str:
                 for name in learners
                 for where in ("dream", "real")
             ]
-            rows.append((f"{temperature:g}", *cells, PUBLISHED_TEMPERATURES.get(temperature, "")))
-        rows.append(("random play", *("", _spread(sweep["random"])) * len(learners), "210 ± 108"))
-        tables.append(_table(tuple(columns), rows))
+            rows.append((f"{temperature:g}", *cells, *([published.get(temperature, "")] if published else [])))
+        paper = [published[None]] if published else []
+        rows.append(("random play", *("", _spread(sweep["random"])) * len(learners), *paper))
+        tables.append(_table((*columns, *(["paper, real"] if published else [])), rows))
     return "\n\n".join(tables)
 
 

@@ -70,14 +70,26 @@ def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
     return PARTS + PIPELINE_PARTS if settings["rounds"] else PARTS
 
 
+# keys that came after scores had been recorded, with the values that change nothing
+LATER = {
+    "env.one_pedal": False,
+    "env.blackout": None,
+    "vision.clip_norm": None,
+    "algo.points": False,
+    "controller.snapshots": 0,
+    "controller.doubt": 0.0,
+    "guard.rivals": 2,  # where nothing is doubted there are none
+}
+
+
 def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
-    """What of recorded settings has another value now, each as a line; keys that came later do not count."""
+    """What of recorded settings has another value now, each as a line."""
     if isinstance(recorded, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in recorded
-            for line in differing(recorded[key], now.get(key, "absent"), f"{place}.{key}" if place else key)
-        ]
+        lines = []
+        for key in [*recorded, *(key for key in now if key not in recorded)]:
+            own = f"{place}.{key}" if place else key
+            lines += differing(recorded.get(key, LATER.get(own, "absent")), now.get(key, LATER.get(own, "absent")), own)
+        return lines
     return [] if recorded == now else [f"{place} is {recorded} there, {now} here"]
 
 
@@ -86,8 +98,8 @@ def recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     known = json.loads(path.read_text())
-    # what is model-free has no rounds, and all else of it may be the same
-    differences = differing({"rounds": 0, **known["settings"]}, {"rounds": 0, **own})
+    rounds = ({"rounds": settings.get("rounds", 0)} for settings in (known["settings"], own))
+    differences = differing(*rounds) or differing(known["settings"], own)  # a pipeline differs in all else as well
     if differences:
         more = f" and {len(differences) - 1} more" if differences[1:] else ""
         raise UserError(

@@ -36,7 +36,7 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     path = Path(settings["results"]) / f"{settings['name']}.json"
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
     own = {part: settings[part] for part in parts}
-    recorded(path, own)
+    kept = {(one["learner"], one["temperature"]): one for one in recorded(path, own).get("controllers", [])}
     pipeline = Pipeline(settings["name"], settings)
     plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
     made = world_model(pipeline, plan, 0, Made(), [])
@@ -49,7 +49,6 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
         "env_steps": int(frames),
         "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
         "random": _returns(score_random(pipeline).artefacts["scores"]),
-        "controllers": [],
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
         "versions": versions(),
@@ -57,8 +56,10 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, learner in learners.items():
         for temperature in temperatures:
-            found = _one(pipeline, made, name, learner, temperature)
-            content["controllers"].append(found)
+            if (name, temperature) in kept:
+                continue
+            kept[name, temperature] = found = _one(pipeline, made, name, learner, temperature)
+            content["controllers"] = [kept[key] for key in sorted(kept)]
             write_json(path, content)
             dream, real = (summarize(found[where]) for where in ("dream", "real"))
             print(f"{name}, τ {temperature:g}: dream {dream}; real {real}", flush=True)

@@ -47,6 +47,8 @@ def dream_from_checkpoint(
     others = []
     for path in rivals:
         other, read = Memory.load(path)
+        if read.sha256 == checkpoint.sha256:
+            raise UserError(f"{path} is M itself, which never disagrees; name an M of another seed")
         if read.facts["vision_sha256"] != checkpoint.facts["vision_sha256"]:
             raise UserError(f"{path} was trained on another V's latents than {checkpoint.path}; train it on the same")
         others.append(other.network.to(device))
