@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from worldmodels.errors import UserError
 from worldmodels.stages.comparison import compare_worlds
 from worldmodels.stages.controller import train_controller
-from worldmodels.stages.pipeline import key_of, merged, report, run_pipeline
+from worldmodels.stages.pipeline import Pipeline, key_of, merged, report, run_pipeline
 from worldmodels.stages.report import curves_of
 from worldmodels.stages.report import report as report_page
 from worldmodels.stages.study import _world_model
 from worldmodels.stages.temperatures import sweep_temperature
-from worldmodels.tracking import Run
+from worldmodels.tracking import Run, StageResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +194,20 @@ def test_rivals_of_a_doubted_dream(settings):
         rest = {"algo": settings["algo"], "policy": settings["policy"], "num_envs": 2, "asynchronous": False}
         with pytest.raises(UserError, match="rivals' disagreement"):
             train_controller(Run("c", settings), **models, world="dream", **learning, **rest, seed=0, device="cpu")
+
+
+def test_two_at_once_under_one_name_both_stay_known(tmp_path):
+    settings = {"runs": str(tmp_path), "seed": 0, "wandb": {"mode": "disabled"}}
+    (tmp_path / "made").write_text("x")
+
+    def work(run, **_):
+        run.begin("none", {}, {})
+        return StageResult(1, "steps", "done", {"made": tmp_path / "made"}, {})
+
+    first, second = Pipeline("one", settings), Pipeline("one", settings)
+    first.stage("a", work, {}, seed=0, number=1), second.stage("b", work, {}, seed=0, number=2)
+    after = Pipeline("one", settings)
+    assert all(after.stage(label, work, {}, seed=0, number=number).resumed for label, number in (("a", 1), ("b", 2)))
 
 
 def test_lost_and_damaged_results_are_made_again(settings):

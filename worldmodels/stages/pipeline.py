@@ -54,8 +54,11 @@ class Pipeline:
     def __init__(self, name: str, settings: dict[str, Any]):
         self.name, self.settings = name, settings
         self.path = Path(settings["runs"]) / "pipeline" / name / "finished.json"
-        self.finished: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.finished = self._known()
         self.rows: list[Row] = []
+
+    def _known(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def stage(self, label: str, work: Callable[..., StageResult], inputs: Inputs, **settings: Any) -> Row:
         """Call `work(run, **inputs, **settings)`, or hand out what it has already made."""
@@ -78,7 +81,8 @@ class Pipeline:
             seconds = time.perf_counter() - started
             row = Row(label, seconds, result.samples, result.unit, result.metric, artefacts, result.scores, False)
             outputs = {path: fingerprint(Path(path)) for path in artefacts.values()}
-            self.finished[key] = {"row": row._asdict(), "outputs": outputs}
+            # studies that run side by side share a pipeline: what another has finished meanwhile stays known
+            self.finished = {**self._known(), key: {"row": row._asdict(), "outputs": outputs}}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, self.finished)
         self.rows.append(row)
