@@ -34,7 +34,8 @@ class NarrowActions(gymnasium.Wrapper):
 class OnePedal(gymnasium.ActionWrapper):
     """CarRacing with two actions in place of three: steering, and a pedal p, gas where p > 0 and brake −p below.
 
-    With a pedal for each, a policy whose actions spread over a range never quite lets go of the brake.
+    With a pedal for each, a policy whose actions spread over a range never quite lets go of the brake. In a trial it
+    drove faster with one, and left the road more often (docs/results.md).
     """
 
     entries = ("steering", "pedal")
