@@ -85,6 +85,7 @@ def write_webp(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """An animated picture that begins again for ever, for pages that show pictures but no films."""
     animation = cv2.Animation()
     animation.frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in frames]
-    animation.durations = np.full(len(frames), round(1000 / fps))  # milliseconds
+    milliseconds = np.full(len(frames), round(1000 / fps))
+    animation.durations = milliseconds  # pyright: ignore[reportAttributeAccessIssue]
     if not cv2.imwriteanimation(str(path), animation, [cv2.IMWRITE_WEBP_QUALITY, 85]):
         raise UserError(f"this OpenCV cannot write {path}; run: pip install -c constraints.txt opencv-python-headless")

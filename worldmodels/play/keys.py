@@ -36,18 +36,17 @@ def keys_of(space: dict[str, Any], names: Sequence[str] | None = None) -> Keys:
         if len(space["low"]) == 3 or "pedal" in (names or ()):
             return Keys({"left": "left", "right": "right", "up": "gas", "down": "brake"}, {}, 0, "")
         return Keys({key: key for key in KEYS[: 2 * len(space["low"])]}, {}, 0, "")
-    if names is None:
-        known = ["left", "right"] if space["n"] == 2 else ["", "right", "left", "up", "down"]
-        names = (known + [""] * space["n"])[: space["n"]]
+    plain = ["left", "right"] if space["n"] == 2 else ["", "right", "left", "up", "down"]
+    called = list(names) if names is not None else (plain + [""] * space["n"])[: space["n"]]
     action: dict[str, int] = {}
     for key, words in WORDS.items():
-        found = (number for number, name in enumerate(names) if words & set(re.split("[^a-z]", name)))
+        found = (number for number, name in enumerate(called) if words & set(re.split("[^a-z]", name)))
         if (number := next(found, None)) is not None:
             action[key] = number
-    rest = [n for n, name in enumerate(names) if name not in NOTHING and n not in action.values()]
+    rest = [n for n, name in enumerate(called) if name not in NOTHING and n not in action.values()]
     action |= dict(zip((key for key in FREE if key not in action), rest))
-    idle = next((number for number, name in enumerate(names) if name in NOTHING), 0)
-    says = ["" if name in NOTHING else name.replace("_", " ") for name in names]
+    idle = next((number for number, name in enumerate(called) if name in NOTHING), 0)
+    says = ["" if name in NOTHING else name.replace("_", " ") for name in called]
     return Keys({key: says[action[key]] for key in KEYS if key in action}, action, idle, says[idle])
 
 

@@ -98,8 +98,8 @@ def recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     known = json.loads(path.read_text())
-    rounds = ({"rounds": settings.get("rounds", 0)} for settings in (known["settings"], own))
-    differences = differing(*rounds) or differing(known["settings"], own)  # a pipeline differs in all else as well
+    there, here = ({"rounds": settings.get("rounds", 0)} for settings in (known["settings"], own))
+    differences = differing(there, here) or differing(known["settings"], own)  # a pipeline differs in all else as well
     if differences:
         more = f" and {len(differences) - 1} more" if differences[1:] else ""
         raise UserError(

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from .dream_score import score_dream
-from .pipeline import Made, Pipeline, learn, score, score_random, world_model
+from .pipeline import Inputs, Made, Pipeline, learn, score, score_random, world_model
 from .study import recorded
 
 
@@ -75,7 +75,7 @@ def _one(pipeline: Pipeline, made: Made, name: str, learner: dict[str, Any], tem
     seconds = pipeline.rows[before].seconds
     dreaming = {"dreams": settings["dreams"], "horizon": settings["controller"]["horizon"], "temperature": temperature}
     seeded = {"seed": settings["seed"], "device": settings["device"]}
-    inputs = {"checkpoint": made.controller, "memory": made.memory}
+    inputs: Inputs = {"checkpoint": made.controller, "memory": made.memory}
     dreamt = pipeline.stage(f"dream of C{label}", score_dream, inputs, **dreaming, **seeded)
     scored = score(pipeline, made, label)
     return {
