@@ -2,7 +2,6 @@ import cv2
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
 
 from worldmodels.envs.make import EnvSettings, make_env, make_envs, reset_some
 from worldmodels.errors import UserError
@@ -210,20 +209,3 @@ def test_doom_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
     with pytest.raises(UserError, match=r"\.\[doom\]"):
         make_env(EnvSettings("VizdoomTakeCover-v1", {}))
-
-
-def test_one_pedal_is_gas_above_and_brake_below():
-    """The same drive, by two actions and by three."""
-    settings = EnvSettings("worldmodels/CarRacing-v3", {"size": 64}, action_repeat=2)
-    plain = make_env(settings)
-    pedal = make_env(settings._replace(one_pedal=True, action_low=[-1.0, -0.2], action_high=[1.0, 1.0]))
-    assert pedal.action_space == spaces.Box(np.array([-1, -0.2], np.float32), np.ones(2, np.float32))
-    plain.reset(seed=1), pedal.reset(seed=1)
-    for two, three in (([0.1, 0.8], [0.1, 0.8, 0]), ([-0.3, -0.2], [-0.3, 0, 0.2]), ([0.5, 0.0], [0.5, 0, 0])) * 5:
-        frame, reward, *_ = pedal.step(np.array(two, np.float32))
-        wanted, paid, *_ = plain.step(np.array(three, np.float32))
-        assert np.array_equal(frame, wanted) and reward == paid
-    plain.close(), pedal.close()
-    assert "one_pedal" not in settings.describe()
-    with pytest.raises(UserError, match="one_pedal"):
-        make_env(EnvSettings("Pendulum-v1", {}, one_pedal=True))

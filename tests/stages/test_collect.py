@@ -53,11 +53,6 @@ def refusal(tmp_path, blob_settings):
             "acts in CarRacing-v3 with {'continuous': False}, not with {}; set env.kwargs to match",
         ),
         (
-            {"id": "CarRacing-v3", "one_pedal": True, "crop_rows": 84, "frame_size": 64},
-            {"id": "CarRacing-v3", "crop_rows": 84, "frame_size": 64},
-            "drives with env.one_pedal=true; set it, env.action_low and env.action_high to match",
-        ),
-        (
             {"id": "worldmodels/CarRacing-v3", "kwargs": {"size": 64}, "action_high": [1.0, 0.5, 0.1]},
             {"id": "CarRacing-v3", "crop_rows": 84, "frame_size": 64},
             "has other actions in worldmodels/CarRacing-v3: action_high [1.0, 1.0, 1.0] here, [1.0, 0.5, 0.1] there; "

@@ -23,7 +23,6 @@ from .wrappers import (
     CropResize,
     FrameDifference,
     NarrowActions,
-    OnePedal,
     ScreenAlone,
     StackFrames,
 )
@@ -46,7 +45,6 @@ class EnvSettings(NamedTuple):
     frame_size: int | None = None  # side of the square frame after cropping; None: observations pass unchanged
     difference: bool = False  # show what changed since the frame before, half of it around 128
     stack: int = 1  # frames shown at once, the newest last, along the channels
-    one_pedal: bool = False  # CarRacing: steering and one pedal, gas above 0 and brake below
     blackout: list[int] | None = None  # [shown, hidden]: so many frames as they are, then so many black, and so on
 
     def describe(self) -> dict[str, Any]:
@@ -55,12 +53,7 @@ class EnvSettings(NamedTuple):
         return {name: found[name] for name in found if name not in LATER or found[name] != self._field_defaults[name]}
 
 
-LATER = (
-    "actions",
-    "difference",
-    "one_pedal",
-    "blackout",
-)  # fields that stores and checkpoints of before know nothing of
+LATER = ("actions", "difference", "blackout")  # fields that stores and checkpoints of before know nothing of
 
 
 def make_env(settings: EnvSettings) -> gymnasium.Env:
@@ -84,8 +77,6 @@ def make_env(settings: EnvSettings) -> gymnasium.Env:
         env = ScreenAlone(env)
     elif settings.action_repeat > 1:
         env = ActionRepeat(env, settings.action_repeat)
-    if settings.one_pedal:
-        env = OnePedal(env)
     if settings.action_low is not None or settings.action_high is not None:
         env = NarrowActions(env, settings.action_low, settings.action_high)
     if settings.actions is not None:

@@ -45,12 +45,9 @@ def as_features(action: Tensor, description: dict[str, Any]) -> Tensor:
 def action_names(env: gymnasium.Env) -> list[str] | None:
     """What each discrete action is called, in lower case, "" where it presses nothing; None where nothing tells.
 
-    Of `OnePedal` what its two numbers are.
     Doom's are the buttons that its scenario has (in TakeCover "", "move_right", "move_left"), Atari's its own meanings.
     """
     bare: Any = env.unwrapped
-    if env.has_wrapper_attr("entries"):
-        return list(env.get_wrapper_attr("entries"))
     if hasattr(bare, "button_map"):
         buttons = [button.name.lower() for button in bare.game.get_available_buttons()]
         names = [" ".join(itertools.compress(buttons, pressed)) for pressed in bare.button_map]

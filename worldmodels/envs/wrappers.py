@@ -31,27 +31,6 @@ class NarrowActions(gymnasium.Wrapper):
         self.action_space = spaces.Box(lower, upper)
 
 
-class OnePedal(gymnasium.ActionWrapper):
-    """CarRacing with two actions in place of three: steering, and a pedal p, gas where p > 0 and brake −p below.
-
-    With a pedal for each, a policy whose actions spread over a range never quite lets go of the brake. In a trial it
-    drove faster with one, and left the road more often (docs/results.md).
-    """
-
-    entries = ("steering", "pedal")
-
-    def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
-        space = env.action_space
-        if not (isinstance(space, spaces.Box) and np.array_equal(space.low, [-1, 0, 0]) and (space.high == 1).all()):
-            raise UserError(f"env.one_pedal needs steering, gas and brake as CarRacing has them, not {space}")
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-
-    def action(self, action: Any) -> np.ndarray:
-        steering, pedal = action
-        return np.array([steering, max(pedal, 0.0), max(-pedal, 0.0)], np.float32)
-
-
 class ChosenActions(gymnasium.ActionWrapper):
     """The same environment with `actions` alone of its discrete ones, numbered from 0."""
 

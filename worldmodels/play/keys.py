@@ -27,13 +27,12 @@ class Keys(NamedTuple):
 def keys_of(space: dict[str, Any], names: Sequence[str] | None = None) -> Keys:
     """The keys of an action space.
 
-    Three continuous numbers are CarRacing's: steering, gas, brake; a "pedal" by name is gas above 0 and brake below.
-    Other boxes: left and right move the first entry, up and down the second. Discrete ones by their `names`, see
-    `envs.spaces.action_names`; without them two actions are left and right, more are nothing, right, left, up, down, as
-    CarRacing has them. Four keys take no more of them.
+    Three continuous numbers are CarRacing's: steering, gas, brake. Other boxes: left and right move the first entry, up
+    and down the second. Discrete ones by their `names`, see `envs.spaces.action_names`; without them two actions are
+    left and right, more are nothing, right, left, up, down, as CarRacing has them. Four keys take no more of them.
     """
     if space["type"] == "box":
-        if len(space["low"]) == 3 or "pedal" in (names or ()):
+        if len(space["low"]) == 3:
             return Keys({"left": "left", "right": "right", "up": "gas", "down": "brake"}, {}, 0, "")
         return Keys({key: key for key in KEYS[: 2 * len(space["low"])]}, {}, 0, "")
     plain = ["left", "right"] if space["n"] == 2 else ["", "right", "left", "up", "down"]

@@ -99,10 +99,6 @@ def _other_actions(checkpoint: str | Path, there: dict[str, Any], here: dict[str
     """
     if there["id"].split("/")[-1] != here["id"].split("/")[-1]:
         return f"{checkpoint} acts in {there['id']}, not in {here['id']}; set env to match"
-    pedals = [bool(one.get("one_pedal")) for one in (here, there)]
-    if pedals[0] != pedals[1]:
-        wanted = str(pedals[1]).lower()
-        return f"{checkpoint} drives with env.one_pedal={wanted}; set it, env.action_low and env.action_high to match"
     spaces = here["action"], there["action"]
     if all(space["type"] == "box" for space in spaces):
         values = {f"action_{bound}": [space[bound] for space in spaces] for bound in ("low", "high")}

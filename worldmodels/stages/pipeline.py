@@ -176,7 +176,7 @@ def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:
 
 def score_random(pipeline: Pipeline) -> Row:
     """Random actions on the same tracks, over all that the environment allows."""
-    env = {**pipeline.settings["env"], "action_low": None, "action_high": None, "one_pedal": False}
+    env = {**pipeline.settings["env"], "action_low": None, "action_high": None}
     return pipeline.stage("evaluate random", evaluate, {}, behaviour="uniform", env=env, **_scoring(pipeline))
 
 

@@ -72,7 +72,6 @@ def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
 
 # keys that came after scores had been recorded, with the values that change nothing
 LATER = {
-    "env.one_pedal": False,
     "env.blackout": None,
     "vision.clip_norm": None,
     "algo.points": False,
