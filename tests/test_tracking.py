@@ -232,6 +232,18 @@ def test_a_server_that_goes_away_neither_stops_nor_kills(tmp_path, monkeypatch, 
     assert time.perf_counter() - started < 20, "20 inputs are not waited for one by one"
 
 
+def test_a_run_whose_end_breaks_is_not_lost(tmp_path, monkeypatch):
+    run = run_of(tmp_path, "disabled")
+
+    class Broken:
+        def finish(self):
+            raise ConnectionResetError
+
+    monkeypatch.setitem(sys.modules, "wandb", Broken())
+    with pytest.warns(UserWarning, match=r"ConnectionResetError.*wandb sync"):
+        run.close()
+
+
 def test_an_offline_run_is_synced_from_where_it_was_moved_to(tmp_path, monkeypatch):
     """By `wandb sync` as typed, to a stand-in for the server: rows, bars, pictures, films; nothing of the old place
     is needed, and no key is in any file before or after."""

@@ -277,3 +277,8 @@ def test_a_point_ends_what_the_actions_before_it_answer_for():
         ):
             found, _ = learner.estimate(played, torch.zeros(6, 1))
             assert found.flatten().tolist() == pytest.approx(wanted)
+
+
+def test_what_has_no_returns_has_no_points():
+    with pytest.raises(UserError, match=r"algo\.points"):
+        make(QActorCritic, Corridor(), points=True)

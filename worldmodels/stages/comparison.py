@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ..evaluation.statistics import rank_correlation
 from ..rollouts.files import write_json
 from ..tracking import Run, StageResult
 from .dream_score import score_dream
-from .evaluate import evaluate
+from .evaluate import evaluate, returns_in
 
 FEWEST = 3  # controllers that can be ranked
 
@@ -37,11 +36,10 @@ def compare_worlds(
 ) -> StageResult:
     """Each C over `dreams` dreams of at most `horizon` steps, and over `episodes` validation tracks.
 
-    checkpoints: those of controllers, or a run folder whose snapshots they are.
-
     Spearman's rank correlation of the two mean returns over the controllers, and its 95 % bootstrap interval.
-    comparison.json and comparison.png in the run folder; each score has a run folder of its own. vision, memory: where
-    they are, if not where the checkpoints say. Raises UserError for fewer than 3 controllers.
+    comparison.json and comparison.png in the run folder; each score has a run folder of its own. checkpoints: those of
+    controllers, or a run folder whose snapshots they are. vision, memory: where they are, if not where the checkpoints
+    say. Raises UserError for fewer than 3 controllers.
     """
     if isinstance(checkpoints, str):
         checkpoints = sorted(Path(checkpoints).glob("snapshot_*.ckpt"))
@@ -84,4 +82,4 @@ def _scored(run: Run, work: Any, **settings: Any) -> list[float]:
         own.record(result)
     finally:
         own.close()
-    return [round(value, 3) for value in json.loads(result.artefacts["scores"].read_text())["returns"]]
+    return returns_in(result.artefacts["scores"])

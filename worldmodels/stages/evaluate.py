@@ -106,3 +106,8 @@ def evaluate(
             "frames": steps * environment["action_repeat"],
         },
     )
+
+
+def returns_in(scores: str | Path) -> list[float]:
+    """The returns of a scores.json, to three places."""
+    return [round(value, 3) for value in json.loads(Path(scores).read_text())["returns"]]

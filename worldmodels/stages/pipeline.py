@@ -2,108 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from ..checkpoints import sha256
 from ..errors import UserError
 from ..rollouts.files import write_json
 from ..rollouts.store import RolloutStore
-from ..tracking import Run, StageResult, figure, pick_device
+from ..tracking import figure, pick_device
 from .collect import collect
 from .controller import train_controller
 from .dream_score import payable, score_dream
 from .evaluate import evaluate
 from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
 from .memory import train_mdnrnn
+from .resumable import Inputs, Pipeline, Row, key_of
 from .video import dream_video
 from .vision import train_vae
 
 ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again`
 RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
-Inputs = dict[str, Path | list[Path] | None]
-
-
-class Row(NamedTuple):
-    """A line of the table that ends a pipeline."""
-
-    stage: str
-    seconds: float
-    samples: int
-    unit: str
-    metric: str
-    artefacts: dict[str, str]
-    scores: dict[str, float]
-    resumed: bool
-
-
-class Pipeline:
-    """Runs stages once each and remembers them by the content of their inputs.
-
-    A stage's key is a hash over its settings and over the bytes of every input. It counts as finished for as long as
-    its outputs still are the bytes that it wrote.
-    """
-
-    def __init__(self, name: str, settings: dict[str, Any]):
-        self.name, self.settings = name, settings
-        self.path = Path(settings["runs"]) / "pipeline" / name / "finished.json"
-        self.finished = self._known()
-        self.rows: list[Row] = []
-
-    def _known(self) -> dict[str, Any]:
-        return json.loads(self.path.read_text()) if self.path.exists() else {}
-
-    def stage(self, label: str, work: Callable[..., StageResult], inputs: Inputs, **settings: Any) -> Row:
-        """Call `work(run, **inputs, **settings)`, or hand out what it has already made."""
-        key = key_of(work.__name__, inputs, settings)
-        known = self.finished.get(key)
-        if known and all(fingerprint(Path(path)) == found for path, found in known["outputs"].items()):
-            row = Row(**known["row"])._replace(stage=label, resumed=True)
-            print(f"── {label}: finished before, nothing it depends on has changed", flush=True)
-        else:
-            print(f"── {label}", flush=True)
-            own = {"runs": self.settings["runs"], "wandb": {**self.settings["wandb"], "group": self.name}}
-            run = Run(work.__name__, {**settings, **own})
-            started = time.perf_counter()
-            try:
-                result = work(run, **inputs, **settings)
-                run.record(result)
-            finally:
-                run.close()
-            artefacts = {name: str(path) for name, path in result.artefacts.items()}
-            seconds = time.perf_counter() - started
-            row = Row(label, seconds, result.samples, result.unit, result.metric, artefacts, result.scores, False)
-            outputs = {path: fingerprint(Path(path)) for path in artefacts.values()}
-            # studies that run side by side share a pipeline: what another has finished meanwhile stays known
-            self.finished = {**self._known(), key: {"row": row._asdict(), "outputs": outputs}}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, self.finished)
-        self.rows.append(row)
-        # of this run alone: finished.json also remembers what other settings made
-        write_json(self.path.with_name("rows.json"), [one._asdict() for one in self.rows])
-        return row
-
-
-def fingerprint(path: Path) -> str:
-    """A file's hash, or a store's: that of its manifest, which holds the hash of every shard."""
-    path = path / "manifest.json" if path.is_dir() else path
-    return sha256(path) if path.is_file() else "absent"
-
-
-def key_of(name: str, inputs: Inputs, settings: dict[str, Any]) -> str:
-    """What decides a stage's result: its name, its settings, and the content (not the place) of its inputs."""
-    content = {
-        key: [fingerprint(path) for path in value] if isinstance(value, list) else value and fingerprint(value)
-        for key, value in inputs.items()
-    }
-    return hashlib.sha256(json.dumps([name, content, settings], sort_keys=True).encode()).hexdigest()
 
 
 def merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
-from .evaluate import evaluate
+from .evaluate import evaluate, returns_in
 from .pipeline import run_rounds
 
 POINTS = 200  # kept of a learning curve
@@ -163,11 +163,10 @@ def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _found(scores: str | Path, frames: int, seconds: float, curve: list[tuple[int, float]]) -> dict[str, Any]:
-    returns = json.loads(Path(scores).read_text())["returns"]
     return {
         "env_steps": frames,
         "seconds": round(seconds, 1),
-        "returns": [round(value, 3) for value in returns],
+        "returns": returns_in(scores),
         "curve": curve,
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),

@@ -5,7 +5,6 @@ Ha & Schmidhuber 2018, arXiv 1803.10122, section 4 and its table of temperatures
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from .dream_score import score_dream
-from .pipeline import Inputs, Made, Pipeline, learn, score, score_random, world_model
+from .evaluate import returns_in
+from .pipeline import Made, learn, score, score_random, world_model
+from .resumable import Inputs, Pipeline
 from .study import recorded
 
 
@@ -48,7 +49,7 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
         "settings": own,
         "env_steps": int(frames),
         "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
-        "random": _returns(score_random(pipeline).artefacts["scores"]),
+        "random": returns_in(score_random(pipeline).artefacts["scores"]),
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
         "versions": versions(),
@@ -81,11 +82,7 @@ def _one(pipeline: Pipeline, made: Made, name: str, learner: dict[str, Any], tem
     return {
         "learner": name,
         "temperature": temperature,
-        "dream": _returns(dreamt.artefacts["scores"]),
-        "real": _returns(scored.artefacts["scores"]),
+        "dream": returns_in(dreamt.artefacts["scores"]),
+        "real": returns_in(scored.artefacts["scores"]),
         "seconds": round(seconds, 1),
     }
-
-
-def _returns(scores: str) -> list[float]:
-    return [round(value, 3) for value in json.loads(Path(scores).read_text())["returns"]]

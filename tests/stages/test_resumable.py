@@ -1,0 +1,26 @@
+"""What is finished is known by its content."""
+
+from worldmodels.stages.resumable import Pipeline, key_of
+from worldmodels.tracking import StageResult
+
+
+def test_two_at_once_under_one_name_both_stay_known(tmp_path):
+    settings = {"runs": str(tmp_path), "seed": 0, "wandb": {"mode": "disabled"}}
+    (tmp_path / "made").write_text("x")
+
+    def work(run, **_):
+        run.begin("none", {}, {})
+        return StageResult(1, "steps", "done", {"made": tmp_path / "made"}, {})
+
+    first, second = Pipeline("one", settings), Pipeline("one", settings)
+    first.stage("a", work, {}, seed=0, number=1), second.stage("b", work, {}, seed=0, number=2)
+    after = Pipeline("one", settings)
+    assert all(after.stage(label, work, {}, seed=0, number=number).resumed for label, number in (("a", 1), ("b", 2)))
+
+
+def test_keys_follow_content_and_not_place(tmp_path):
+    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / name).write_text(text)
+    a, b, c = (key_of("stage", {"input": tmp_path / name}, {"x": 1}) for name in "abc")
+    assert a == b != c
+    assert key_of("stage", {"input": tmp_path / "a"}, {"x": 2}) != a

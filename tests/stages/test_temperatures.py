@@ -1,0 +1,40 @@
+"""One V and M, controllers at several temperatures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from worldmodels.errors import UserError
+from worldmodels.stages.temperatures import sweep_temperature
+
+
+def test_a_sweep_of_temperatures(settings, tmp_path):
+    """V and M are made once, each learner dreams at each temperature; run again, nothing is made twice."""
+    linear = {**settings["policy"], "hidden": []}
+    evolution = {"name": "cmaes", "generations": 1, "population": 4, "episodes": 1, "sigma": 0.1, "max_steps": 4}
+    settings |= {
+        "learners": {
+            "a2c": {"algo": settings["algo"], "policy": settings["policy"]},
+            "cmaes": {"algo": {**evolution, "bias": True}, "policy": linear},
+        },
+        "temperatures": [0.5, 1.2],
+        "dreams": 3,
+        "results": str(tmp_path / "results"),
+    }
+    found = json.loads(sweep_temperature(settings).read_text())
+    tried = [(one["learner"], one["temperature"]) for one in found["controllers"]]
+    assert tried == [("a2c", 0.5), ("a2c", 1.2), ("cmaes", 0.5), ("cmaes", 1.2)]
+    assert all(len(one["dream"]) == 3 and len(one["real"]) == 2 for one in found["controllers"])
+    assert len(found["random"]) == 2 and found["env_steps"] > 0
+    finished = Path(settings["runs"]) / "pipeline" / "small" / "finished.json"
+    rows = [one["row"]["stage"] for one in json.loads(finished.read_text()).values()]
+    assert rows.count("V") == rows.count("M") == 1 and "dream of C, cmaes, τ 1.2" in rows
+    before = finished.read_bytes()
+    assert json.loads(sweep_temperature(settings).read_text()) == found and finished.read_bytes() == before
+    with pytest.raises(UserError, match="nothing to compare"):
+        sweep_temperature({**settings, "temperatures": []})
+    with pytest.raises(UserError, match="dreams is 3 there, 4 here"):
+        sweep_temperature({**settings, "dreams": 4})
+    more = json.loads(sweep_temperature({**settings, "temperatures": [0.8]}).read_text())["controllers"]
+    assert [one["temperature"] for one in more] == [0.5, 0.8, 1.2] * 2, "the others are kept"
