@@ -10,21 +10,34 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def settings(tmp_path, blob_settings):
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = compose("run_pipeline", ["preset=demo", "name=small", "wandb.mode=disabled", "device=cpu"])
-    plain = OmegaConf.to_container(config, resolve=True)
-    plain |= {"env": blob_settings, "rounds": 2, "runs": str(tmp_path / "runs"), "data": str(tmp_path / "data")}
-    plain["collect"] |= {"episodes": 4, "validation_every": 2, "max_steps": 20}
+def small(tmp_path, blob_settings):
+    """Composes the config of a script that makes V and M, and makes it small: small("run_pipeline", "preset=demo")."""
+
+    def make(script, *overrides):
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            config = compose(script, ["name=small", "wandb.mode=disabled", "device=cpu", *overrides])
+        plain = OmegaConf.to_container(config, resolve=True)
+        plain |= {"env": blob_settings, "runs": str(tmp_path / "runs"), "data": str(tmp_path / "data")}
+        plain["collect"] |= {"episodes": 4, "validation_every": 2, "max_steps": 20}
+        plain["vision"] |= {"update_steps": 6, "validations": 2, "batch_size": 8}
+        plain["vision"]["model"] |= {"latent_dim": 4, "width": 0.25}
+        plain["memory"] |= {"update_steps": 6, "validations": 2, "batch_size": 4, "window": 6}
+        plain["memory"] |= {"context": 3, "starts": 16}
+        plain["memory"]["model"] |= {"hidden_dim": 8}
+        plain["controller"] |= {"batch": 8, "horizon": 4}
+        plain["evaluation"] |= {"episodes": 2}
+        return plain
+
+    return make
+
+
+@pytest.fixture
+def settings(small):
+    """Of a pipeline of two rounds."""
+    plain = small("run_pipeline", "preset=demo")
+    plain["rounds"] = 2
     plain["again"]["collect"] |= {"episodes": 3, "max_steps": None}
-    plain["vision"] |= {"update_steps": 6, "validations": 2, "batch_size": 8}
-    plain["vision"]["model"] |= {"latent_dim": 4, "width": 0.25}
-    small = {"update_steps": 6, "validations": 2, "batch_size": 4, "window": 6, "context": 3, "starts": 16}
-    plain["memory"] |= small
-    plain["memory"]["model"] |= {"hidden_dim": 8}
     plain["again"]["memory"] = {"update_steps": 4}
-    plain["controller"] |= {"batch": 8, "horizon": 4}
     plain["algo"] |= {"updates": 2, "steps": 4}
-    plain["evaluation"] |= {"episodes": 2}
     plain["video"] |= {"steps": 5, "skip": 3}
     return plain

@@ -9,19 +9,11 @@ from worldmodels.errors import UserError
 from worldmodels.stages.temperatures import sweep_temperature
 
 
-def test_a_sweep_of_temperatures(settings, tmp_path):
+def test_a_sweep_of_temperatures(small, tmp_path):
     """V and M are made once, each learner dreams at each temperature; run again, nothing is made twice."""
-    linear = {**settings["policy"], "hidden": []}
-    evolution = {"name": "cmaes", "generations": 1, "population": 4, "episodes": 1, "sigma": 0.1, "max_steps": 4}
-    settings |= {
-        "learners": {
-            "a2c": {"algo": settings["algo"], "policy": settings["policy"]},
-            "cmaes": {"algo": {**evolution, "bias": True}, "policy": linear},
-        },
-        "temperatures": [0.5, 1.2],
-        "dreams": 3,
-        "results": str(tmp_path / "results"),
-    }
+    settings = small("sweep_temperature", "temperatures=[0.5,1.2]", "dreams=3", f"results={tmp_path / 'results'}")
+    settings["learners"]["a2c"]["algo"] |= {"updates": 2, "steps": 4}
+    settings["learners"]["cmaes"]["algo"] |= {"generations": 1, "population": 4, "episodes": 1, "max_steps": 4}
     found = json.loads(sweep_temperature(settings).read_text())
     tried = [(one["learner"], one["temperature"]) for one in found["controllers"]]
     assert tried == [("a2c", 0.5), ("a2c", 1.2), ("cmaes", 0.5), ("cmaes", 1.2)]
