@@ -6,7 +6,24 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from worldmodels.stages.pipeline import merged
+
 ROOT = Path(__file__).parents[2]
+SMALL = {
+    "collect": {"episodes": 4, "validation_every": 2, "max_steps": 20},
+    "vision": {"update_steps": 6, "validations": 2, "batch_size": 8, "model": {"latent_dim": 4, "width": 0.25}},
+    "memory": {
+        "update_steps": 6,
+        "validations": 2,
+        "batch_size": 4,
+        "window": 6,
+        "context": 3,
+        "starts": 16,
+        "model": {"hidden_dim": 8},
+    },
+    "controller": {"batch": 8, "horizon": 4},
+    "evaluation": {"episodes": 2},
+}
 
 
 @pytest.fixture
@@ -18,14 +35,8 @@ def small(tmp_path, blob_settings):
             config = compose(script, ["name=small", "wandb.mode=disabled", "device=cpu", *overrides])
         plain = OmegaConf.to_container(config, resolve=True)
         plain |= {"env": blob_settings, "runs": str(tmp_path / "runs"), "data": str(tmp_path / "data")}
-        plain["collect"] |= {"episodes": 4, "validation_every": 2, "max_steps": 20}
-        plain["vision"] |= {"update_steps": 6, "validations": 2, "batch_size": 8}
-        plain["vision"]["model"] |= {"latent_dim": 4, "width": 0.25}
-        plain["memory"] |= {"update_steps": 6, "validations": 2, "batch_size": 4, "window": 6}
-        plain["memory"] |= {"context": 3, "starts": 16}
-        plain["memory"]["model"] |= {"hidden_dim": 8}
-        plain["controller"] |= {"batch": 8, "horizon": 4}
-        plain["evaluation"] |= {"episodes": 2}
+        for section in SMALL.keys() & plain.keys():
+            plain[section] = merged(plain[section], SMALL[section])
         return plain
 
     return make

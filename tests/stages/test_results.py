@@ -11,15 +11,18 @@ from worldmodels.evaluation.plots import band, on_one_axis
 from worldmodels.stages.results import (
     MEDIA,
     PAGES,
+    PLOTS,
     TASKS,
     WITHOUT_MEMORY,
+    comparisons,
+    memories,
     model_free,
     picture_of,
     rebuild,
     rewritten,
     studies,
-    temperature_sweeps,
     temperatures,
+    visions,
     what_c_sees,
     world_models,
 )
@@ -137,17 +140,105 @@ def test_a_table_of_temperatures_by_hand(tmp_path):
     assert "paper" not in temperatures(tmp_path) and "210" not in temperatures(tmp_path)
 
 
-@pytest.mark.parametrize("sweep", temperature_sweeps(ROOT), ids=lambda sweep: sweep["name"])
-def test_the_command_of_a_sweep_still_makes_it(sweep):
+def kept(root):
+    """What has been compared, each with its folder of results/."""
+    return [
+        pytest.param(folder, one, id=f"{folder}_{one['name']}") for folder in PLOTS for one in comparisons(root, folder)
+    ]
+
+
+def settings_now(script, *overrides):
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    assert (ROOT / MEDIA / f"temperatures_{sweep['name']}.png").exists(), "run: make results"
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        now = compose("sweep_temperature", [f"preset={sweep['name']}", f"name={sweep['name']}"])
-    settings = OmegaConf.to_container(now, resolve=True)
-    assert differing(sweep["settings"], {part: settings[part] for part in sweep["settings"]}) == []
-    assert [one["temperature"] for one in sweep["controllers"]] == settings["temperatures"] * len(settings["learners"])
+        return OmegaConf.to_container(compose(script, list(overrides)), resolve=True)
+
+
+def still_makes(folder, comparison):
+    """Whether its command still makes it: the same settings, temperatures and learners or variants."""
+    name = f"name={comparison['name']}"
+    if folder == "temperatures":
+        settings = settings_now("sweep_temperature", f"preset={comparison['name']}", name)
+        tried = [one["temperature"] for one in comparison["controllers"]]
+        same = tried == settings["temperatures"] * len(settings["learners"])
+    else:
+        settings = settings_now(f"compare_{folder}", name)
+        same = {one: found["changes"] for one, found in comparison["variants"].items()} == settings["variants"]
+    return same and differing(comparison["settings"], {part: settings[part] for part in comparison["settings"]}) == []
+
+
+@pytest.mark.parametrize("folder, comparison", kept(ROOT))
+def test_the_command_of_a_comparison_still_makes_it(folder, comparison):
+    assert (ROOT / MEDIA / f"{folder}_{comparison['name']}.png").exists(), "run: make results"
+    assert still_makes(folder, comparison)
+
+
+@pytest.mark.parametrize("folder, part", [("visions", "vision"), ("memories", "memory")])
+def test_a_changed_config_no_longer_makes_a_comparison(folder, part):
+    settings = settings_now(f"compare_{folder}", "name=one")
+    variants = {name: {"changes": changes} for name, changes in settings["variants"].items()}
+    comparison = {"name": "one", "settings": {"env": settings["env"], part: settings[part]}, "variants": variants}
+    assert still_makes(folder, comparison) and len(variants) >= 4
+    assert not still_makes(folder, {**comparison, "variants": {**variants, "other": {"changes": {}}}})
+    changed = {**settings[part], "update_steps": 1}
+    assert not still_makes(folder, {**comparison, "settings": {"env": settings["env"], part: changed}})
+
+
+def write_comparison(root, folder, comparison):
+    path = root / "results" / folder / f"{comparison['name']}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(comparison))
+
+
+def test_a_table_of_visions_by_hand(tmp_path):
+    """90 s are 1.5 minutes; the picture is drawn by `rebuild`."""
+    assert visions(tmp_path) == ""
+    lean = {"parameters": 1234567, "mse": 0.001234, "kl": 16.04, "active_units": 3, "latent_dim": 4, "seconds": 90.0}
+    lean["kl_per_dimension"] = [10.0, 4.0, 2.0, 0.04]
+    paper = {**lean, "parameters": 99, "mse": 0.00099951, "kl": 0.3, "active_units": 0, "seconds": 600.4}
+    write_comparison(tmp_path, "visions", {"name": "one", "task": "Car", "variants": {"lean": lean, "paper, 0": paper}})
+    assert visions(tmp_path).splitlines() == [
+        "| Car, V | parameters | mean squared error | KL in nats | active units | minutes |",
+        "|---|---|---|---|---|---|",
+        "| lean | 1,234,567 | 0.00123 | 16.0 | 3 of 4 | 1.5 |",
+        "| paper, 0 | 99 | 0.00100 | 0.3 | 0 of 4 | 10.0 |",
+    ]
+    assert drawn(tmp_path) == ["visions_one.png"]
+
+
+def test_a_table_of_memories_by_hand(tmp_path):
+    """What needs no M is the same for all, and stands in the last line."""
+    assert memories(tmp_path) == ""
+    small = {
+        "parameters": 4321,
+        "nll": {"mixture": 1.0594, "one_gaussian": 1.0604, "as_before": 1.489},
+        "steps": [1, 10],
+    }
+    small["calibration"] = {"histogram": [2.0] + [0.5] * 8 + [4.0], "coverage": [0.4971, 0.9]}
+    small["left_alone"] = {"reward_error": [0.254, 5.0], "reward_variance": [6.0, 7.127]}
+    small["left_alone"] |= {"pixel_error": [0.00124, 0.01], "pixel_error_of_last_frame": [0.002, 0.03]}
+    large = {**small, "parameters": 54321, "nll": {**small["nll"], "mixture": -0.2, "one_gaussian": -0.1}}
+    write_comparison(tmp_path, "memories", {"name": "two", "task": "Car", "variants": {"8": small, "16": large}})
+    errors = "reward error after 1, 10 steps | pixel error after 1, 10 steps"
+    assert memories(tmp_path).splitlines() == [
+        f"| Car, M | parameters | nats per latent | one Gaussian | inside 50 %, 90 % | {errors} |",
+        "|---|---|---|---|---|---|---|",
+        "| 8 | 4,321 | 1.059 | 1.060 | 49.7, 90.0 | 0.25, 5.00 | 0.0012, 0.0100 |",
+        "| 16 | 54,321 | -0.200 | -0.100 | 49.7, 90.0 | 0.25, 5.00 | 0.0012, 0.0100 |",
+        "| as before; rewards: their mean |  | 1.489 |  |  | 6.00, 7.13 | 0.0020, 0.0300 |",
+    ]
+    assert drawn(tmp_path) == ["memories_two.png"]
+
+
+def drawn(root):
+    """The pictures that `rebuild` makes."""
+    (root / MEDIA).mkdir(parents=True)
+    for page in PAGES:
+        (root / page).write_text("")
+    pictures = [path for path in rebuild(root) if path.suffix == ".png"]
+    assert all(path.stat().st_size > 10000 for path in pictures)
+    return [path.name for path in pictures]
 
 
 def test_a_curve_begins_with_the_first_return(tmp_path):

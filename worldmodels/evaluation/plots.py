@@ -82,6 +82,50 @@ def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
     pyplot.close(figure)
 
 
+def visions_plot(path: Path, comparison: Mapping[str, Any]) -> None:
+    """KL of each latent dimension, the highest first, a line for each variant of V."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for name, found in comparison["variants"].items():
+        kl = found["kl_per_dimension"]
+        label = f"{name}: {found['active_units']} active, {found['kl']:.1f} nats"
+        axes.plot(np.arange(1, len(kl) + 1), kl, marker=".", lw=1, label=label)
+    axes.set(title=f"{comparison['task']}, V", xlabel="latent dimension, by KL", ylabel="KL in nats", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def memories_plot(path: Path, comparison: Mapping[str, Any]) -> None:
+    """Calibration of each variant of M, see `calibration_plot`; and its nats per latent beside simpler forecasts'."""
+    pyplot = canvas()
+    variants = comparison["variants"]
+    figure, (density, nats) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for name, found in variants.items():
+        histogram = found["calibration"]["histogram"]
+        density.stairs(histogram, np.linspace(0, 1, len(histogram) + 1), lw=1.5, label=name)
+    density.axhline(1, color="0.3", ls=":", lw=1, label="calibrated")
+    density.set(xlabel="forecast probability of less", ylabel="density", xlim=(0, 1))
+    rows = np.arange(len(variants))
+    forecasts = {
+        "mixture": ("M", "o", "tab:blue"),
+        "one_gaussian": ("one Gaussian of its moments", "x", "tab:orange"),
+        "as_before": ("as before, give or take", "|", "0.3"),
+    }
+    for forecast, (label, marker, color) in forecasts.items():
+        values = [found["nll"][forecast] for found in variants.values()]
+        nats.plot(values, rows, ls="", marker=marker, ms=8, color=color, label=label)
+    nats.set_yticks(rows, list(variants))
+    nats.set(xlabel="nats per latent dimension, one step ahead", ylim=(len(rows) - 0.5, -0.5))
+    for axes in (density, nats):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.suptitle(f"{comparison['task']}, M", fontsize=11)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def worlds_plot(path: Path, comparison: Mapping[str, Any]) -> None:
     """A point for each C: what it earns in the dream against what it earns for real, means with standard errors."""
     pyplot = canvas()

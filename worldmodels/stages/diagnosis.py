@@ -126,8 +126,10 @@ def diagnose_memory(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]
     )
     horizon_plot(run.folder / "horizon.png", alone)
-    write_json(run.folder / "diagnosis.json", {"one_step_ahead": ahead, "left_alone": alone})
-    scores = {f"nll_{name}": value for name, value in ahead["nll"].items()}
+    parameters = sum(parameter.numel() for parameter in models.memory.parameters())
+    found = {"parameters": parameters, "one_step_ahead": ahead, "left_alone": alone}
+    write_json(run.folder / "diagnosis.json", found)
+    scores = {"parameters": float(parameters), **{f"nll_{name}": value for name, value in ahead["nll"].items()}}
     scores |= {f"coverage_{level:g}": ahead["calibration"]["coverage"][n] for n, level in enumerate(LEVELS)}
     for name in ("reward_error", "pixel_error"):
         scores |= {f"{name}_{step}": alone[name][step - 1] for step in SHOWN if step <= len(alone[name])}

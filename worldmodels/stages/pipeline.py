@@ -26,13 +26,18 @@ ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later roun
 RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
 
 
-def merged(section: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The section with `changes` put in, however deep. Raises UserError for a key that it does not have."""
+def merged(section: dict[str, Any], changes: dict[str, Any], place: str = "again") -> dict[str, Any]:
+    """The section with `changes` put in, however deep; `place` is where they are set.
+
+    Raises UserError for a key that the section does not have, and for a value in a section's place.
+    """
+    if not isinstance(changes, dict):
+        raise UserError(f"{place} must be {{KEY: VALUE}} with keys of {', '.join(section)}, not {changes!r}")
     result = dict(section)
     for key, value in changes.items():
         if key not in section:
-            raise UserError(f"again names {key!r}, which its section does not have: {', '.join(section)}")
-        result[key] = merged(section[key], value) if isinstance(value, dict) else value
+            raise UserError(f"{place} names {key!r}, which its section does not have: {', '.join(section)}")
+        result[key] = merged(section[key], value, f"{place}.{key}") if isinstance(section[key], dict) else value
     return result
 
 
@@ -147,37 +152,65 @@ def world_model(
     pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool = False
 ) -> Made:
     """Collect, V (unless it is kept), M, rivals of it where C may doubt; the round's store is appended to `stores`."""
-    settings = pipeline.settings
-    env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
-
-    # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
-    given = plan["collect"].pop("checkpoint")
-    inputs: Inputs = {"checkpoint": before.controller or (Path(given) if given else None)}
-    collecting = {**plan["collect"], "env": env, "seed": seed + 10_000 * number, "device": device}
-    name = f"{pipeline.name}_{number + 1}_{key_of('collect', inputs, collecting)[:8]}"
-    store = str(Path(settings["data"]) / "rollouts" / name)
-    row = pipeline.stage(f"collect{label}", collect, inputs, **collecting, store=store, complete=True)
-    stores.append(Path(row.artefacts["store"]))
-
+    settings, label = pipeline.settings, _label(pipeline, number)
+    stores.append(gather(pipeline, f"collect{label}", plan["collect"], number, before.controller))
     vision = before.vision
     if not keeps_vision:
-        inputs = {"stores": list(stores), "continue_from": vision}
-        row = pipeline.stage(f"V{label}", train_vae, inputs, **plan["vision"], seed=seed, device=device)
+        row = train_vision(pipeline, f"V{label}", plan["vision"], stores, vision)
         vision = Path(row.artefacts["checkpoint"])
-
-    inputs = {"stores": list(stores), "vision": vision, "continue_from": before.memory}
-    latents = str(Path(settings["data"]) / "latents")
-    training = {**plan["memory"], "device": device, "latents": latents}
-    row = pipeline.stage(f"M{label}", train_mdnrnn, inputs, **training, seed=seed)
+    assert vision is not None, "only a V of before is kept"
+    row = train_memory(pipeline, f"M{label}", plan["memory"], stores, vision, before.memory)
     # from the first round on, where doubt may come later: rivals that have learned less than M differ everywhere
     doubts = plan["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     rivals = []
     for rank in range(settings["guard"]["rivals"]) if doubts else ():
-        inputs["continue_from"] = before.rivals[rank] if before.rivals else None
-        other = seed + RIVAL_SEEDS * (rank + 1)
-        rival = pipeline.stage(f"rival of M{label}, {rank + 1}", train_mdnrnn, inputs, **training, seed=other)
+        continued = before.rivals[rank] if before.rivals else None
+        name, other = f"rival of M{label}, {rank + 1}", RIVAL_SEEDS * (rank + 1)
+        rival = train_memory(pipeline, name, plan["memory"], stores, vision, continued, other)
         rivals.append(Path(rival.artefacts["checkpoint"]))
     return Made(vision, Path(row.artefacts["checkpoint"]), rivals=tuple(rivals))
+
+
+def gather(
+    pipeline: Pipeline, label: str, section: dict[str, Any], number: int = 0, controller: Path | None = None
+) -> Path:
+    """The store of round `number`, counted from 0. section: the settings of the collection."""
+    settings = pipeline.settings
+    # each round has seeds and a store of its own, named by what it is made from: a changed plan meets an empty one
+    given = section["checkpoint"]
+    inputs: Inputs = {"checkpoint": controller or (Path(given) if given else None)}
+    collecting = {name: value for name, value in section.items() if name != "checkpoint"}
+    collecting |= {"env": settings["env"], "seed": settings["seed"] + 10_000 * number, "device": settings["device"]}
+    name = f"{pipeline.name}_{number + 1}_{key_of('collect', inputs, collecting)[:8]}"
+    store = str(Path(settings["data"]) / "rollouts" / name)
+    row = pipeline.stage(label, collect, inputs, **collecting, store=store, complete=True)
+    return Path(row.artefacts["store"])
+
+
+def train_vision(
+    pipeline: Pipeline, label: str, section: dict[str, Any], stores: list[Path], continued: Path | None = None
+) -> Row:
+    """V on these stores. section: its settings."""
+    inputs: Inputs = {"stores": list(stores), "continue_from": continued}
+    seeded = {"seed": pipeline.settings["seed"], "device": pipeline.settings["device"]}
+    return pipeline.stage(label, train_vae, inputs, **section, **seeded)
+
+
+def train_memory(
+    pipeline: Pipeline,
+    label: str,
+    section: dict[str, Any],
+    stores: list[Path],
+    vision: Path,
+    continued: Path | None = None,
+    other: int = 0,
+) -> Row:
+    """M on these stores as V sees them. section: its settings; other: what is added to the seed."""
+    settings = pipeline.settings
+    inputs: Inputs = {"stores": list(stores), "vision": vision, "continue_from": continued}
+    training = {**section, "latents": str(Path(settings["data"]) / "latents")}
+    seeded = {"seed": settings["seed"] + other, "device": settings["device"]}
+    return pipeline.stage(label, train_mdnrnn, inputs, **training, **seeded)
 
 
 def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Path:

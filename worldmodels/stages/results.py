@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.plots import learning_curves, temperature_plot
+from ..evaluation.plots import learning_curves, memories_plot, temperature_plot, visions_plot
 from ..evaluation.statistics import summarize
 
 PAGES = ("README.md", "docs/results.md")
@@ -117,14 +117,15 @@ PUBLISHED_TEMPERATURES = {
 }
 
 
-def temperature_sweeps(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((root / "results" / "temperatures").glob("*.json"))]
+def comparisons(root: Path, folder: str) -> list[dict[str, Any]]:
+    """All of results/`folder`, one of PLOTS."""
+    return [json.loads(path.read_text()) for path in sorted((root / "results" / folder).glob("*.json"))]
 
 
 def temperatures(root: Path) -> str:
     """A table for each sweep: what C earns in its dream and for real, mean ± sd over episodes."""
     tables = []
-    for sweep in temperature_sweeps(root):
+    for sweep in comparisons(root, "temperatures"):
         found = {(one["learner"], one["temperature"]): one for one in sweep["controllers"]}
         learners = list(dict.fromkeys(name for name, _ in found))
         published = PUBLISHED_TEMPERATURES if "TakeCover" in sweep["task"] else {}
@@ -141,6 +142,58 @@ def temperatures(root: Path) -> str:
         rows.append(("random play", *("", _spread(sweep["random"])) * len(learners), *paper))
         tables.append(_table((*columns, *(("paper, dream", "paper, real") if published else ())), rows))
     return "\n\n".join(tables)
+
+
+def visions(root: Path) -> str:
+    """A table for each comparison of V's, over held-out frames."""
+    columns = ("parameters", "mean squared error", "KL in nats", "active units", "minutes")
+    tables = []
+    for comparison in comparisons(root, "visions"):
+        rows = [
+            (
+                name,
+                f"{found['parameters']:,}",
+                f"{found['mse']:.5f}",
+                f"{found['kl']:.1f}",
+                f"{found['active_units']} of {found['latent_dim']}",
+                f"{found['seconds'] / 60:.1f}",
+            )
+            for name, found in comparison["variants"].items()
+        ]
+        tables.append(_table((f"{comparison['task']}, V", *columns), rows))
+    return "\n\n".join(tables)
+
+
+def memories(root: Path) -> str:
+    """A table for each comparison of M's, over held-out windows; the last line is what needs no M."""
+    tables = []
+    for comparison in comparisons(root, "memories"):
+        variants = comparison["variants"]
+        some = next(iter(variants.values()))
+        after = f"after {', '.join(map(str, some['steps']))} steps"
+        columns = ("parameters", "nats per latent", "one Gaussian", "inside 50 %, 90 %")
+        rows = [
+            (
+                name,
+                f"{found['parameters']:,}",
+                f"{found['nll']['mixture']:.3f}",
+                f"{found['nll']['one_gaussian']:.3f}",
+                ", ".join(f"{100 * share:.1f}" for share in found["calibration"]["coverage"]),
+                _in_turn(found["left_alone"]["reward_error"], 2),
+                _in_turn(found["left_alone"]["pixel_error"], 4),
+            )
+            for name, found in variants.items()
+        ]
+        alone = some["left_alone"]
+        guesses = (_in_turn(alone["reward_variance"], 2), _in_turn(alone["pixel_error_of_last_frame"], 4))
+        rows.append(("as before; rewards: their mean", "", f"{some['nll']['as_before']:.3f}", "", "", *guesses))
+        errors = (f"reward error {after}", f"pixel error {after}")
+        tables.append(_table((f"{comparison['task']}, M", *columns, *errors), rows))
+    return "\n\n".join(tables)
+
+
+def _in_turn(values: list[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
 def _spread(values: list[float]) -> str:
@@ -185,7 +238,17 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "world_models": world_models,
     "what_c_sees": what_c_sees,
     "temperatures": temperatures,
+    "visions": visions,
+    "memories": memories,
     "curves": curves,
+}
+
+
+# of the folders of results/ whose files have a picture each
+PLOTS: dict[str, Callable[[Path, Any], None]] = {
+    "temperatures": temperature_plot,
+    "visions": visions_plot,
+    "memories": memories_plot,
 }
 
 
@@ -219,8 +282,9 @@ def rebuild(root: Path) -> list[Path]:
         targets = {study["target"] for study in own}
         learning_curves(path, task, named, targets.pop() if len(targets) == 1 else None)
         written.append(path)
-    for sweep in temperature_sweeps(root):
-        path = root / MEDIA / f"temperatures_{sweep['name']}.png"
-        temperature_plot(path, sweep)
-        written.append(path)
+    for folder, plot in PLOTS.items():
+        for comparison in comparisons(root, folder):
+            path = root / MEDIA / f"{folder}_{comparison['name']}.png"
+            plot(path, comparison)
+            written.append(path)
     return written

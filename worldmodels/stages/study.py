@@ -24,6 +24,7 @@ from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate, returns_in
 from .pipeline import run_rounds
+from .resumable import Pipeline
 
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
@@ -98,14 +99,36 @@ def recorded(path: Path, own: dict[str, Any]) -> dict[str, Any]:
         return {}
     known = json.loads(path.read_text())
     there, here = ({"rounds": settings.get("rounds", 0)} for settings in (known["settings"], own))
-    differences = differing(there, here) or differing(known["settings"], own)  # a pipeline differs in all else as well
+    # a pipeline differs in all else as well
+    refuse(path, differing(there, here) or differing(known["settings"], own))
+    return known
+
+
+def refuse(path: Path, differences: list[str]) -> None:
+    """Raises UserError where `path` holds what other settings made, see `differing`."""
     if differences:
         more = f" and {len(differences) - 1} more" if differences[1:] else ""
         raise UserError(
             f"{path} holds the scores of other settings ({differences[0]}{more}); keep them and set "
             f"results=elsewhere, or delete the file"
         )
-    return known
+
+
+def heading(pipeline: Pipeline, command: str, own: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON of a comparison begins with: its settings, and what has been spent on what all have in common."""
+    return {
+        "name": pipeline.name,
+        "task": pipeline.settings["env"]["id"],
+        "command": command,
+        "settings": own,
+        "env_steps": int(sum(row.scores.get("frames", 0) for row in pipeline.rows)),
+        "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """When, on what and with what figures were made."""
+    return {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "versions": versions()}
 
 
 def _begin(threads: int) -> None:
@@ -168,9 +191,7 @@ def _found(scores: str | Path, frames: int, seconds: float, curve: list[tuple[in
         "seconds": round(seconds, 1),
         "returns": returns_in(scores),
         "curve": curve,
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": processor(),
-        "versions": versions(),
+        **circumstances(),
     }
 
 

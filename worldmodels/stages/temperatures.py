@@ -5,11 +5,9 @@ Ha & Schmidhuber 2018, arXiv 1803.10122, section 4 and its table of temperatures
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-from ..envs.make import processor, versions
 from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
@@ -17,7 +15,7 @@ from .dream_score import score_dream
 from .evaluate import returns_in
 from .pipeline import Made, learn, score, score_random, world_model
 from .resumable import Inputs, Pipeline
-from .study import recorded
+from .study import circumstances, heading, recorded
 
 
 def sweep_temperature(settings: dict[str, Any]) -> Path:
@@ -41,18 +39,10 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     pipeline = Pipeline(settings["name"], settings)
     plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
     made = world_model(pipeline, plan, 0, Made(), [])
-    frames = sum(row.scores.get("frames", 0) for row in pipeline.rows)
-    content: dict[str, Any] = {
-        "name": settings["name"],
-        "task": settings["env"]["id"],
-        "command": f"python scripts/sweep_temperature.py preset={settings['name']}",
-        "settings": own,
-        "env_steps": int(frames),
-        "seconds": round(sum(row.seconds for row in pipeline.rows), 1),
+    content = {
+        **heading(pipeline, f"python scripts/sweep_temperature.py preset={settings['name']}", own),
         "random": returns_in(score_random(pipeline).artefacts["scores"]),
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": processor(),
-        "versions": versions(),
+        **circumstances(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, learner in learners.items():
