@@ -6,6 +6,7 @@ from environments import episode_length
 from worldmodels.envs.make import EnvSettings, closing, make_envs
 from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
+from worldmodels.rollouts.behaviours import Exploration
 from worldmodels.rollouts.collect import play
 from worldmodels.types import Posterior, Window
 from worldmodels.worlds.doubted_dream import DoubtedDream
@@ -143,7 +144,7 @@ def test_a_driver_sees_what_the_latent_world_shows():
         return closing(make_envs(EnvSettings("environments:Counting-v0", {}), 1, asynchronous=False))
 
     with envs() as real:
-        driver = Driver(LatentTracker(counting_encoder, memory, COUNTING, 1), act, COUNTING)
+        driver = Driver(LatentTracker(counting_encoder, memory, COUNTING, 1), act)
         driven = [episode.action.tolist() for episode in play(real, driver, range(10, 16))]
     seeds = iter(range(10, 100))
     with envs() as real:
@@ -165,7 +166,7 @@ def test_exploration_noise_is_seeded_by_the_episode_and_stays_in_range():
     frames = np.zeros((2, 8, 1, 1), np.uint8)
 
     def actions(seeds):
-        driver = Driver(tracker, lambda state: torch.zeros(2, 2), BOX, noise=0.5)
+        driver = Driver(tracker, lambda state: torch.zeros(2, 2), Exploration(BOX, 0.5))
         driver.begin(dict(enumerate(seeds)))
         return np.stack([driver(frames) for _ in range(300)])
 

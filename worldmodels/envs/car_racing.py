@@ -23,7 +23,7 @@ from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W
 from gymnasium.wrappers import TimeLimit
 
 from .action_repeat import ActionRepeat
-from .off_road import OffRoadEnd
+from .track_rules import MissedTilePrice, OffRoadEnd
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
@@ -32,6 +32,7 @@ FRACTION = 4  # bits of OpenCV's fixed-point coordinates behind the point
 SPILL = 0.58  # texels by which OpenCV's smooth polygons reach beyond their edges, measured; less what stock's own do
 # stock frames are shrunk by pygame's smoothscale, which truncates in each of its two passes: flat colours lose 2
 SHRINK_LOSS = (2, 2, 2, 0)
+RULES = ("off_road_frames", "off_road_share", "missed_tile_price")  # of `make`, for training alone
 CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
 
 
@@ -40,14 +41,14 @@ class _TouchRecorder(FrictionDetector):
 
     def __init__(self, env: CarRacing, lap_complete_percent: float):
         super().__init__(env, lap_complete_percent)
-        self.touched: set[Any] = set()
+        self.touched: list[Any] = []  # in their order, on which the pixels of shared edges depend
 
     def _contact(self, contact: Any, begin: bool) -> None:
         for fixture in (contact.fixtureA, contact.fixtureB):
             tile = fixture.body.userData
             if tile and "road_friction" in tile.__dict__ and not tile.__dict__.get("plain"):
                 tile.plain = True
-                self.touched.add(tile)
+                self.touched.append(tile)
         super()._contact(contact, begin)
 
 
@@ -228,26 +229,29 @@ def make(
     time_limit: int = 1000,
     off_road_frames: int | None = None,
     off_road_share: float = 1.0,
+    missed_tile_price: float | None = None,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
-    off_road_frames: end episodes off the road, or a share of them, see `OffRoadEnd`. Raises ValueError for another size
-    than 64 or 96, an action_repeat or off_road_frames below 1, or a share that is none.
+    off_road_frames: end episodes off the road, or a share of them, see `OffRoadEnd`; missed_tile_price: see
+    `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an action_repeat or off_road_frames below 1, a
+    share that is none, or a price below 0.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
     env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames, off_road_share)
+    env = env if missed_tile_price is None else MissedTilePrice(env, missed_tile_price)
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 
 
 def scored(environment: dict[str, Any], stock: bool = True) -> dict[str, Any]:
-    """The description of an environment as scores are taken on it: CarRacing without a rule made for training.
+    """The description of an environment as scores are taken on it: CarRacing without the rules made for training.
 
     stock: drawn by the stock class as well, for scores that are compared.
     """
     if environment["id"] != "worldmodels/CarRacing-v3":
         return environment
-    kwargs = {name: value for name, value in environment["kwargs"].items() if not name.startswith("off_road_")}
+    kwargs = {name: value for name, value in environment["kwargs"].items() if name not in RULES}
     if not stock:
         return {**environment, "kwargs": kwargs}
     size = kwargs.pop("size", 96)

@@ -5,6 +5,9 @@ Each environment has its own random stream, seeded by its episode: an episode is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 from gymnasium import spaces
@@ -120,3 +123,56 @@ def make_behaviour(name: str, space: spaces.Space, **options: float) -> RandomBe
     if name not in BEHAVIOURS:
         raise UserError(f"unknown behaviour {name!r}; choose among {', '.join(BEHAVIOURS)}")
     return BEHAVIOURS[name](space, **options)
+
+
+class Exploration:
+    """What is added to a controller's actions where it collects, from a random stream seeded by each episode.
+
+    action_space: as envs.spaces.describe gives it. noise: standard deviation of a Gaussian in half-widths of the action
+    range, one for all parts of an action or one for each; of discrete actions the share that is random. correlation: of
+    the noise at one step with that at the step before, 0 to 1: noise that lasts shows what a gas held for a while does,
+    where noise that changes with each step averages out. At 1 an episode keeps what it drew first. Raises UserError for
+    a correlation of another size, one of discrete actions, noise of another length or below 0.
+    """
+
+    def __init__(self, action_space: dict[str, Any], noise: float | Sequence[float], correlation: float = 0.0):
+        self.discrete = action_space["type"] == "discrete"
+        own = np.atleast_1d(np.array(noise, np.float64))
+        parts = 1 if self.discrete else len(action_space["low"])
+        if own.ndim > 1 or len(own) not in (1, parts) or (own < 0).any():
+            raise UserError(f"collect.noise={noise} must be at least 0: a number, or one for each of {parts} actions")
+        if not 0 <= correlation <= 1 or (self.discrete and correlation):
+            raise UserError(f"collect.noise_correlation={correlation} must be from 0 to 1, and 0 for discrete actions")
+        self.noise, self.correlation = own, correlation
+        if self.discrete:
+            self.actions = int(action_space["n"])
+        else:
+            self.low, self.high = (np.array(action_space[bound], np.float32) for bound in ("low", "high"))
+        self.random: dict[int, np.random.Generator] = {}
+        self.drift: dict[int, np.ndarray] = {}  # of unit variance
+
+    def begin(self, seeds: dict[int, int]) -> None:
+        for slot, seed in seeds.items():
+            self.random[slot] = np.random.default_rng([seed, 2])
+            self.drift.pop(slot, None)
+
+    def __call__(self, action: np.ndarray) -> np.ndarray:
+        """f32 [B, A] or i64 [B], disturbed; the actions themselves stay as they are."""
+        if not self.noise.any():
+            return action
+        chosen = action.copy()
+        for slot, random in self.random.items():
+            if self.discrete:
+                if random.random() < self.noise[0]:
+                    chosen[slot] = random.integers(self.actions)
+            else:
+                noisy = chosen[slot] + self.noise * (self.high - self.low) / 2 * self._drift(slot, random)
+                chosen[slot] = np.clip(noisy, self.low, self.high)
+        return chosen
+
+    def _drift(self, slot: int, random: np.random.Generator) -> np.ndarray:
+        drift = random.standard_normal(self.low.shape)
+        if slot in self.drift:
+            drift = self.correlation * self.drift[slot] + np.sqrt(1 - self.correlation**2) * drift
+        self.drift[slot] = drift
+        return drift

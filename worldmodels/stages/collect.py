@@ -31,14 +31,16 @@ def collect(
     options: dict[str, dict[str, float]] | None = None,
     max_steps: int | None = None,
     checkpoint: str | Path | None = None,
-    noise: float = 0.0,
+    noise: float | Sequence[float] = 0.0,
+    noise_correlation: float = 0.0,
     validation_every: int = 10,
     device: str = "cpu",
     complete: bool = False,
 ) -> StageResult:
     """Append `episodes` to the store at `store`; with complete, only as many as it lacks to hold so many.
 
-    behaviour: one of BEHAVIOURS, or several that take turns, or "controller" with its checkpoint and noise.
+    behaviour: one of BEHAVIOURS, or several that take turns, or "controller" with its checkpoint and noise, see
+    `Exploration`.
     options: of the behaviours, by name; max_steps: cut episodes there, as if their clock had ended.
     Every validation_every-th episode of a store gets a seed of the validation space, the others training seeds.
     """
@@ -62,7 +64,7 @@ def collect(
             if name == "controller":
                 if checkpoint is None:
                     raise UserError("behaviour=controller needs collect.checkpoint=runs/train_controller/…/last.ckpt")
-                driver, trained, inputs = load_driver(checkpoint, envs.num_envs, device, noise=noise)
+                driver, trained, inputs = load_driver(checkpoint, envs.num_envs, device, noise, noise_correlation)
                 if trained["action"] != description["action"]:
                     raise UserError(_other_actions(checkpoint, trained, description))
                 chosen.append((name, driver))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..errors import UserError
 from ..memory.training import Memory
 from ..policy_gradient.policies import Policy
 from ..q_learning.network import QNetwork
+from ..rollouts.behaviours import Exploration
 from ..rollouts.collect import Behaviour
 from ..tracking import pick_device
 from ..vision.vae import VAE
@@ -50,13 +52,14 @@ def load_driver(
     checkpoint: str | Path,
     num_envs: int,
     device: str,
-    noise: float = 0.0,
+    noise: float | Sequence[float] = 0.0,
+    noise_correlation: float = 0.0,
     vision: str | Path | None = None,
     memory: str | Path | None = None,
 ) -> tuple[Behaviour, dict[str, Any], dict[str, Path]]:
     """The controller of `checkpoint` as a behaviour for `num_envs` environments, and the environment it was made for.
 
-    At last the checkpoints that it consists of, for a run's lineage.
+    At last the checkpoints that it consists of, for a run's lineage. noise, noise_correlation: see `Exploration`.
 
     V and M are the ones it was trained with, wherever its checkpoint says; `vision` and `memory` name other places.
     """
@@ -79,4 +82,5 @@ def load_driver(
         parts |= {"vision": models.vision_checkpoint.path, "memory": models.memory_checkpoint.path}
     if tuple(read.arguments["state_shape"]) != tuple(tracker.state_shape):
         raise UserError(f"{checkpoint} expects states {read.arguments['state_shape']}, not {tracker.state_shape}")
-    return Driver(tracker, actor.act, environment["action"], noise), environment, parts
+    explore = Exploration(environment["action"], noise, noise_correlation)
+    return Driver(tracker, actor.act, explore), environment, parts

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..envs.spaces import as_features
 from ..errors import UserError
 from ..memory.mdnrnn import MDNRNN
+from ..rollouts.behaviours import Exploration
 from ..types import MemoryState, Posterior
 
 RECENT = 4  # z that a C without M may see
@@ -89,44 +90,31 @@ def state_dim(memory: MDNRNN, sees: str) -> int:
 class Driver:
     """A policy behind a tracker: how a trained C plays real environments, for `rollouts.collect.play`.
 
-    act: states [B, …] to actions; noise: standard deviation of Gaussian exploration, in half-widths of the action
-    range (a share of random actions where they are discrete), from a stream seeded by each episode.
+    act: states [B, …] to actions; explore: what is played in their place, where C collects.
     """
 
-    def __init__(self, tracker: Any, act: Callable[[Tensor], Tensor], action_space: dict[str, Any], noise: float = 0.0):
-        self.tracker, self.act, self.action_space, self.noise = tracker, act, action_space, noise
+    def __init__(self, tracker: Any, act: Callable[[Tensor], Tensor], explore: Exploration | None = None):
+        self.tracker, self.act, self.explore = tracker, act, explore
         self.action: Tensor | None = None
-        self.begun: np.ndarray | None = None
-        self.random: dict[int, np.random.Generator] = {}
+        self.begun: dict[int, int] = {}
 
     def begin(self, seeds: dict[int, int]) -> None:
-        for slot, seed in seeds.items():
-            self.random[slot] = np.random.default_rng([seed, 2])
-        fresh = np.zeros(len(self.random), np.bool_)
-        fresh[list(seeds)] = True
-        self.begun = fresh
+        self.begun = seeds
+        if self.explore is not None:
+            self.explore.begin(seeds)
 
     @torch.no_grad()
     def __call__(self, observation: np.ndarray) -> np.ndarray:
         state = None
         if self.action is not None:
             state = self.tracker.advance(self.action, observation)
-        if self.begun is not None:
-            state = self.tracker.begin(observation, self.begun)
-            self.begun = None
+        if self.begun:
+            fresh = np.zeros(len(observation), np.bool_)
+            fresh[list(self.begun)] = True
+            state = self.tracker.begin(observation, fresh)
+            self.begun = {}
         self.action = self.act(state)  # pyright: ignore[reportArgumentType]
-        if self.noise:
-            self.action = self._explore(self.action)
+        if self.explore is not None:
+            chosen = self.explore(self.action.cpu().numpy())
+            self.action = torch.from_numpy(chosen).to(self.action.device)
         return self.action.cpu().numpy()
-
-    def _explore(self, action: Tensor) -> Tensor:
-        chosen = action.cpu().numpy().copy()
-        for slot, random in self.random.items():
-            if self.action_space["type"] == "discrete":
-                if random.random() < self.noise:
-                    chosen[slot] = random.integers(self.action_space["n"])
-            else:
-                low, high = (np.array(self.action_space[bound], np.float32) for bound in ("low", "high"))
-                noisy = chosen[slot] + self.noise * (high - low) / 2 * random.standard_normal(low.shape)
-                chosen[slot] = np.clip(noisy, low, high)
-        return torch.from_numpy(chosen).to(action.device)
