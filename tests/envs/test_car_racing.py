@@ -8,7 +8,7 @@ import pytest
 from car_racing_fidelity import compare
 
 from worldmodels.envs.car_racing import _camera, _narrowed, scored
-from worldmodels.envs.track_rules import MissedTilePrice, OffRoadEnd
+from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd
 
 
 def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
@@ -117,6 +117,29 @@ def test_missed_tiles_are_charged_once_passed_by():
     assert track.step([30])[1] == 1, "behind the start, not far ahead of it"
 
 
+class _Ending(gymnasium.Env):
+    """Ends as the action says: a finished lap (1), off the field (2), not at all (0)."""
+
+    def step(self, action):
+        return None, 1.0, action > 0, False, {"lap_finished": action == 1} if action else {}
+
+
+def test_a_finished_lap_cuts_the_episode_off():
+    ends = {action: LapTruncates(_Ending()).step(action)[2:4] for action in (0, 1, 2)}
+    assert ends == {0: (False, False), 1: (False, True), 2: (True, False)}
+
+
+def test_the_lap_of_a_real_track_cuts_off():
+    """The last tile is touched where all others were: stock rules end the episode there."""
+    ends = []
+    for rule in ({}, {"lap_truncates": True}):
+        env = gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule)
+        env.reset(seed=0)
+        env.unwrapped.tile_visited_count = len(env.unwrapped.road)
+        ends.append(env.step(np.zeros(3, np.float32))[2:4])
+    assert ends == [(True, False), (False, True)]
+
+
 def test_a_price_below_nothing_is_refused():
     with pytest.raises(ValueError, match="missed_tile_price must be at least 0, not -1"):
         gymnasium.make("worldmodels/CarRacing-v3", missed_tile_price=-1)
@@ -136,7 +159,13 @@ def test_a_road_without_missed_tiles_pays_as_ever():
 def test_scores_know_nothing_of_a_rule_for_training():
     fast = {
         "id": "worldmodels/CarRacing-v3",
-        "kwargs": {"size": 64, "off_road_frames": 7, "off_road_share": 0.5, "missed_tile_price": 5.0},
+        "kwargs": {
+            "size": 64,
+            "off_road_frames": 7,
+            "off_road_share": 0.5,
+            "missed_tile_price": 5.0,
+            "lap_truncates": True,
+        },
         "crop_rows": None,
     }
     assert scored(fast, stock=False) == {**fast, "kwargs": {"size": 64}}

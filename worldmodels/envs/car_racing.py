@@ -23,7 +23,7 @@ from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W
 from gymnasium.wrappers import TimeLimit
 
 from .action_repeat import ActionRepeat
-from .track_rules import MissedTilePrice, OffRoadEnd
+from .track_rules import LapTruncates, MissedTilePrice, OffRoadEnd
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
@@ -32,7 +32,7 @@ FRACTION = 4  # bits of OpenCV's fixed-point coordinates behind the point
 SPILL = 0.58  # texels by which OpenCV's smooth polygons reach beyond their edges, measured; less what stock's own do
 # stock frames are shrunk by pygame's smoothscale, which truncates in each of its two passes: flat colours lose 2
 SHRINK_LOSS = (2, 2, 2, 0)
-RULES = ("off_road_frames", "off_road_share", "missed_tile_price")  # of `make`, for training alone
+RULES = ("off_road_frames", "off_road_share", "lap_truncates", "missed_tile_price")  # of `make`, for training alone
 CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
 
 
@@ -229,17 +229,19 @@ def make(
     time_limit: int = 1000,
     off_road_frames: int | None = None,
     off_road_share: float = 1.0,
+    lap_truncates: bool = False,
     missed_tile_price: float | None = None,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
-    off_road_frames: end episodes off the road, or a share of them, see `OffRoadEnd`; missed_tile_price: see
-    `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an action_repeat or off_road_frames below 1, a
-    share that is none, or a price below 0.
+    Rules for training, see track_rules.py: off_road_frames and off_road_share of `OffRoadEnd`, lap_truncates for
+    `LapTruncates`, missed_tile_price of `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an
+    action_repeat or off_road_frames below 1, a share that is none, or a price below 0.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
     env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames, off_road_share)
+    env = LapTruncates(env) if lap_truncates else env
     env = env if missed_tile_price is None else MissedTilePrice(env, missed_tile_price)
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 

@@ -42,6 +42,19 @@ class OffRoadEnd(gymnasium.Wrapper):
         return observation, reward, terminated or out, truncated, info
 
 
+class LapTruncates(gymnasium.Wrapper):
+    """A finished lap cuts the episode off (truncated), where stock CarRacing ends it (terminated).
+
+    To a critic that does not see how much of the lap is left an end costs all that it expected to follow, hundreds of
+    points, and a policy learns to leave a tile out. Cut off, the episode goes on for it, as where the clock ends it.
+    """
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        finished = terminated and info.get("lap_finished", False)
+        return observation, reward, terminated and not finished, truncated or finished, info
+
+
 class MissedTilePrice(gymnasium.Wrapper):
     """Charge `price` for each tile that the car has passed by without touching it.
 
