@@ -1,5 +1,8 @@
 """What is finished is known by its content."""
 
+import gc
+import weakref
+
 from worldmodels.stages.resumable import Pipeline, key_of
 from worldmodels.tracking import StageResult
 
@@ -16,6 +19,30 @@ def test_two_at_once_under_one_name_both_stay_known(tmp_path):
     first.stage("a", work, {}, seed=0, number=1), second.stage("b", work, {}, seed=0, number=2)
     after = Pipeline("one", settings)
     assert all(after.stage(label, work, {}, seed=0, number=number).resumed for label, number in (("a", 1), ("b", 2)))
+
+
+def test_what_a_stage_leaves_behind_is_freed(tmp_path):
+    """Objects that refer to each other, as a trainer and its data do, are gone before the next stage."""
+
+    class Data:
+        pass
+
+    left = []
+
+    def work(run, **_):
+        run.begin("none", {}, {})
+        data = Data()
+        data.trainer = [data]
+        left.append(weakref.ref(data))
+        return StageResult(1, "steps", "done", {}, {})
+
+    gc.disable()  # as good as it is behind PyTorch's million long-lived objects
+    try:
+        pipeline = Pipeline("one", {"runs": str(tmp_path), "seed": 0, "wandb": {"mode": "disabled"}})
+        pipeline.stage("a", work, {}, seed=0)
+    finally:
+        gc.enable()
+    assert left[0]() is None
 
 
 def test_keys_follow_content_and_not_place(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import time
@@ -61,6 +62,8 @@ class Pipeline:
                 run.record(result)
             finally:
                 run.close()
+                # a trainer and its data are a cycle that Python would keep for many stages: gigabytes, round by round
+                gc.collect()
             artefacts = {name: str(path) for name, path in result.artefacts.items()}
             seconds = time.perf_counter() - started
             row = Row(label, seconds, result.samples, result.unit, result.metric, artefacts, result.scores, False)
