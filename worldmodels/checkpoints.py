@@ -21,11 +21,24 @@ MAKES = {
 STAMP = "worldmodels"
 
 
+class Facts(dict[str, Any]):
+    """What a checkpoint says of itself; to ask for more ends in a UserError, since an earlier version wrote it."""
+
+    def __init__(self, facts: dict[str, Any], path: Path, make: str):
+        super().__init__(facts)
+        self.path, self.make = path, make
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(
+            f"{self.path} does not say its {name!r}, as one of this version does; make one with: {self.make}"
+        )
+
+
 class Checkpoint(NamedTuple):
     path: Path
     kind: str  # one of MAKES
     arguments: dict[str, Any]  # what the module's constructor takes
-    facts: dict[str, Any]  # what it was made from: environment, hashes of V and M
+    facts: Facts  # what it was made from: environment, hashes of V and M
     state: dict[str, torch.Tensor]
     optimizer: dict[str, Any] | None
     sha256: str  # of the file
@@ -39,7 +52,7 @@ def sha256(path: Path) -> str:
 
 def stamp(checkpoint: dict[str, Any], kind: str, arguments: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write into a checkpoint what it is, so that `read` can tell."""
-    checkpoint[STAMP] = {"kind": kind, "arguments": arguments, "facts": facts}
+    checkpoint[STAMP] = {"kind": kind, "arguments": arguments, "facts": dict(facts)}
 
 
 def read(path: str | Path, *kinds: str) -> Checkpoint:
@@ -65,9 +78,8 @@ def read(path: str | Path, *kinds: str) -> Checkpoint:
     if about["kind"] not in kinds:
         raise UserError(f"{path} holds a {about['kind']}, not a {' or '.join(kinds)}; make one with: {make}")
     optimizer = (content.get("optimizer_states") or [None])[0]
-    return Checkpoint(
-        path, about["kind"], about["arguments"], about["facts"], content["state_dict"], optimizer, sha256(path)
-    )
+    facts = Facts(about["facts"], path, MAKES[about["kind"]])
+    return Checkpoint(path, about["kind"], about["arguments"], facts, content["state_dict"], optimizer, sha256(path))
 
 
 def export(checkpoint: Checkpoint, folder: Path, name: str, facts: dict[str, Any]) -> Path:
