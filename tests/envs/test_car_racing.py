@@ -1,14 +1,11 @@
 """The fast CarRacing beside the stock one: equal physics, nearly equal pixels. In full: make fidelity."""
 
-from types import SimpleNamespace
-
 import gymnasium
 import numpy as np
 import pytest
 from car_racing_fidelity import compare
 
 from worldmodels.envs.car_racing import _camera, _narrowed, scored
-from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd
 
 
 def test_physics_rewards_and_ends_are_the_stock_ones_and_pixels_nearly():
@@ -43,117 +40,6 @@ def test_the_clock_counts_simulator_frames():
         _, _, _, truncated, info = env.step(np.array([0, 0.2, 0], np.float32))
         frames += info["frames"]
     assert frames == 30
-
-
-def test_who_leaves_the_road_is_out():
-    """Full gas straight on leaves the track at its first bend; without the rule the same drive goes on."""
-    ruled = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_frames=7)
-    plain = gymnasium.make("worldmodels/CarRacing-v3", size=64)
-    for seed in (0, 1):
-        ruled.reset(seed=seed), plain.reset(seed=seed)
-        away = frames = 0
-        ended = False
-        while not ended:
-            _, reward, ended, truncated, _ = ruled.step(np.array([0, 1, 0], np.float32))
-            _, wanted, terminated, *_ = plain.step(np.array([0, 1, 0], np.float32))
-            assert reward == wanted and not terminated and not truncated
-            frames += 1
-            away = 0 if any(wheel.tiles for wheel in plain.unwrapped.car.wheels) else away + 1
-            assert ended == (away == 7)
-        assert frames > 20
-    for wrong in ({"off_road_frames": 0}, {"off_road_frames": 1, "off_road_share": 1.5}):
-        with pytest.raises(ValueError, match="off_road"):
-            gymnasium.make("worldmodels/CarRacing-v3", **wrong)
-
-
-def test_the_rule_applies_to_a_share_of_the_seeds():
-    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_frames=1, off_road_share=0.25)
-    rule = env.env
-    while not isinstance(rule, OffRoadEnd):
-        rule = rule.env
-
-    def applies(seed):
-        env.reset(seed=seed)
-        return rule.applies
-
-    drawn = [applies(seed) for seed in range(40)]
-    assert 4 <= sum(drawn) <= 16 and drawn[:5] == [applies(seed) for seed in range(5)]
-
-
-class _Track(gymnasium.Env):
-    """A closed road of 40 tiles; an action lists the tiles that the wheels stand on."""
-
-    def reset(self, **options):
-        self.road = [SimpleNamespace(idx=number, road_visited=False) for number in range(40)]
-        self.car = SimpleNamespace(wheels=[])
-        return None, {}
-
-    def step(self, action):
-        self.car.wheels = [SimpleNamespace(tiles=[self.road[number]]) for number in action]
-        for number in action:
-            self.road[number].road_visited = True
-        return None, 1.0, False, False, {}
-
-
-def test_missed_tiles_are_charged_once_passed_by():
-    track = MissedTilePrice(_Track(), price=10.0)
-    track.reset()
-    drives = [
-        ([0, 1], 1),
-        ([2, 3], 1),
-        ([6, 5], 1),  # past tile 4
-        ([12], 1),  # which is 8 tiles behind: a rear wheel might touch it yet
-        ([], 1),
-        ([13], -9),  # now it cannot
-        ([4], 1),  # coming back for it pays nothing back
-    ]
-    for action, reward in drives:
-        assert track.step(action)[1] == reward, action
-    assert track.step([20])[1] == 1 - 10 * 5, "tiles 7 to 11; 14 to 19 are not passed by yet"
-    assert track.step([31])[1] == 1 - 10 * 8, "14 to 19, 21 and 22"
-    assert track.step([2])[1] == 1 - 10 * 10, "over the line, where numbers begin anew: 23 to 30, 32 and 33"
-    track.reset()
-    assert track.step([0])[1] == 1
-    assert track.step([30])[1] == 1, "behind the start, not far ahead of it"
-
-
-class _Ending(gymnasium.Env):
-    """Ends as the action says: a finished lap (1), off the field (2), not at all (0)."""
-
-    def step(self, action):
-        return None, 1.0, action > 0, False, {"lap_finished": action == 1} if action else {}
-
-
-def test_a_finished_lap_cuts_the_episode_off():
-    ends = {action: LapTruncates(_Ending()).step(action)[2:4] for action in (0, 1, 2)}
-    assert ends == {0: (False, False), 1: (False, True), 2: (True, False)}
-
-
-def test_the_lap_of_a_real_track_cuts_off():
-    """The last tile is touched where all others were: stock rules end the episode there."""
-    ends = []
-    for rule in ({}, {"lap_truncates": True}):
-        env = gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule)
-        env.reset(seed=0)
-        env.unwrapped.tile_visited_count = len(env.unwrapped.road)
-        ends.append(env.step(np.zeros(3, np.float32))[2:4])
-    assert ends == [(True, False), (False, True)]
-
-
-def test_a_price_below_nothing_is_refused():
-    with pytest.raises(ValueError, match="missed_tile_price must be at least 0, not -1"):
-        gymnasium.make("worldmodels/CarRacing-v3", missed_tile_price=-1)
-
-
-def test_a_road_without_missed_tiles_pays_as_ever():
-    """Straight on along the first tiles nothing is missed: rewards are the stock ones."""
-    rules = ({"missed_tile_price": 5.0}, {})
-    ruled, plain = (gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule) for rule in rules)
-    for env in (ruled, plain):
-        env.reset(seed=3)
-    for _ in range(40):
-        action = np.array([0, 0.3, 0], np.float32)
-        assert ruled.step(action)[1] == plain.step(action)[1]
 
 
 def test_scores_know_nothing_of_a_rule_for_training():

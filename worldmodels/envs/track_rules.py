@@ -46,7 +46,7 @@ class LapTruncates(gymnasium.Wrapper):
     """A finished lap cuts the episode off (truncated), where stock CarRacing ends it (terminated).
 
     To a critic that does not see how much of the lap is left an end costs all that it expected to follow, hundreds of
-    points, and a policy learns to leave a tile out. Cut off, the episode goes on for it, as where the clock ends it.
+    points, as if to finish were a mistake. Cut off, the episode goes on for it, as where the clock ends it.
     """
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -24,6 +24,11 @@ def canvas() -> Any:
     return pyplot
 
 
+def _write(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110)
+    canvas().close(figure)
+
+
 def on_one_axis(curves: Sequence[Sequence[Sequence[float]]]) -> tuple[np.ndarray, np.ndarray]:
     """Curves of (x, y), one for each seed, at the same places: x [P] within all of them, y [N, P]."""
     parts = [np.asarray(curve, dtype=np.float64) for curve in curves]
@@ -53,8 +58,7 @@ def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[An
     axes.set(title=title, xlabel="env_step (simulator frames)", ylabel="return while training", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
@@ -78,8 +82,7 @@ def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def visions_plot(path: Path, comparison: Mapping[str, Any]) -> None:
@@ -93,8 +96,7 @@ def visions_plot(path: Path, comparison: Mapping[str, Any]) -> None:
     axes.set(title=f"{comparison['task']}, V", xlabel="latent dimension, by KL", ylabel="KL in nats", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def memories_plot(path: Path, comparison: Mapping[str, Any]) -> None:
@@ -122,8 +124,7 @@ def memories_plot(path: Path, comparison: Mapping[str, Any]) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(f"{comparison['task']}, M", fontsize=11)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def worlds_plot(path: Path, comparison: Mapping[str, Any]) -> None:
@@ -137,8 +138,7 @@ def worlds_plot(path: Path, comparison: Mapping[str, Any]) -> None:
     axes.set(xlabel=f"return of dreams of {comparison['horizon']} steps", ylabel="real return, validation tracks")
     axes.set_title(f"{len(x)} controllers, rank correlation {found}", fontsize=10)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def calibration_plot(path: Path, histogram: Sequence[float], coverage: Sequence[float]) -> None:
@@ -151,8 +151,7 @@ def calibration_plot(path: Path, histogram: Sequence[float], coverage: Sequence[
     axes.set(xlabel="forecast probability of less", ylabel="density", xlim=(0, 1))
     axes.set_title(f"central 50 %: {100 * coverage[0]:.1f} % inside, 90 %: {100 * coverage[1]:.1f} %", fontsize=10)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def horizon_plot(path: Path, errors: Mapping[str, Sequence[float]]) -> None:
@@ -178,8 +177,7 @@ def horizon_plot(path: Path, errors: Mapping[str, Sequence[float]]) -> None:
         axes.set(title=title, xlabel="steps of the dream", ylabel="mean squared error", ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
 
 
 def latent_kl_plot(path: Path, kl: np.ndarray, active: np.ndarray) -> None:
@@ -191,5 +189,4 @@ def latent_kl_plot(path: Path, kl: np.ndarray, active: np.ndarray) -> None:
     axes.bar(np.arange(len(kl)), kl[order], color=colors.tolist())
     axes.set(xlabel="latent dimension, by KL", ylabel="KL in nats")
     axes.set_title(f"{active.sum()} of {len(kl)} dimensions active (blue), KL {kl.sum():.1f} nats", fontsize=10)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    _write(figure, path)
