@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import checkpoints
 
@@ -52,6 +52,18 @@ class Module(lightning.LightningModule):
         """Adam in one kernel for all parameters, its moments where training goes on."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return checkpoints.restored(torch.optim.Adam(trained, lr=self.learning_rate, fused=True), self.optimizer_state)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning does, which refuses it for one-kernel optimisers under autocast: only float16 has a scale that
+        these would have to take out first."""
+        if gradient_clip_val:
+            clips = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+            clips(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoints.stamp(checkpoint, self.kind, dict(self.hparams), self.facts)

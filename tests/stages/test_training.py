@@ -28,7 +28,7 @@ class Doomed(Supervised):
         return {"loss": loss / (1 if -self.weight < self.end else torch.tensor(torch.nan))}
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=1.0)
+        return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
 
 
 class Batches(lightning.LightningDataModule):
@@ -61,6 +61,9 @@ def test_a_loss_that_never_was_finite_is_refused(tmp_path):
         trained(tmp_path, end=1)
 
 
-def test_gradients_are_clipped_as_one(tmp_path):
-    best, last = trained(tmp_path, end=99, clip_norm=0.25)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_value"])
+def test_gradients_are_clipped_in_either_precision(tmp_path, clip, precision):
+    """One weight: clipped as a vector and by itself it moves a quarter a step."""
+    best, last = trained(tmp_path, end=99, precision=precision, **{clip: 0.25})
     assert best == last == pytest.approx(-3)
