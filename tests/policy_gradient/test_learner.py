@@ -57,6 +57,25 @@ def test_the_learning_rate_falls_to_zero():
     assert rates == pytest.approx([0.5, 0.375, 0.25, 0.125, 0.0])
 
 
+def test_a_policy_gets_sharper_by_the_same_factor_each_update():
+    """Of four updates the first plays at 4^0, the last at 4^(3/4); PPO learns at the sharpness that it played at."""
+    learner = make(A2C, Corridor(), sharpen=4.0)
+    found = []
+    for update in range(4):
+        learner._trainer = type("Trainer", (), {"estimated_stepping_batches": 4, "global_step": update})()
+        learner.play()
+        found.append(learner.policy.sharpness.item())
+    assert found == pytest.approx([1, 2**0.5, 2, 2**1.5])
+    ppo = make(PPO, Corridor(), sharpen=4.0, epochs=2, minibatches=1)
+    for update in range(2):
+        ppo._trainer = type("Trainer", (), {"estimated_stepping_batches": 4, "global_step": update})()
+        batch = ppo.next_batch()
+        assert ppo.policy.sharpness == 1
+        assert torch.allclose(ppo.policy(batch.state)[0].log_prob(batch.action), batch.log_prob, atol=1e-6)
+    with pytest.raises(UserError, match=r"algo\.sharpen"):
+        make(A2C, Corridor(), sharpen=0.0)
+
+
 def test_the_next_rollout_goes_on_where_the_last_one_stopped():
     learner = make(A2C, Corridor(limit=100))
     first, second = learner.play(), learner.play()

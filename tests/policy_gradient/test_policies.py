@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.distributions import AffineTransform, Beta, Normal, TanhTransform, TransformedDistribution
@@ -107,6 +109,35 @@ def test_greedy_actions_by_hand():
     assert one.item() == pytest.approx(1 / 3, abs=1e-6)
     assert torch.allclose(SquashedGaussianActions(torch.zeros(3), torch.zeros(3), LOW, HIGH).greedy(), middle)
     assert CategoricalActions(torch.tensor([[0.1, 2.0, -1.0]])).greedy().tolist() == [1]
+
+
+@pytest.mark.parametrize("distribution", ["beta", "gaussian"])
+def test_a_sharper_policy_varies_less_around_the_same_action(distribution):
+    """Beta(1 + log 2, 1 + log 2) thrice as sharp has variance 1 / (4 (6 (1 + log 2) + 1)); σ² / 3 of u."""
+    torch.manual_seed(0)
+    policy = Policy([5], {"type": "box", "low": [0.0], "high": [1.0]}, hidden=[], distribution=distribution)
+    states = torch.zeros(200_000, 5)  # the biases are 0: the middle of the box
+    plain = policy.act(states[:1])
+    policy.sharpness.fill_(3.0)
+    assert torch.allclose(policy.act(states[:1]), plain) and "sharpness" not in policy.state_dict()
+    drawn = policy.act(states, sample=True)
+    if distribution == "beta":
+        assert drawn.var().item() == pytest.approx(1 / (4 * (6 * (1 + math.log(2)) + 1)), rel=0.02)
+    else:
+        u = torch.atanh((2 * drawn - 1).clamp(-1 + 1e-6, 1 - 1e-6))
+        assert u.var().item() == pytest.approx(math.exp(-1) / 3, rel=0.02)
+
+
+def test_a_sharper_policy_of_discrete_actions():
+    """Chances of 1/4 and 3/4 squared, 1/16 and 9/16, come to 1/10 and 9/10."""
+    policy = Policy([1], {"type": "discrete", "n": 2}, hidden=[])
+    with torch.no_grad():
+        policy.actor.state_dict()[next(name for name in policy.actor.state_dict() if name.endswith("bias"))].copy_(
+            torch.tensor([0.25, 0.75]).log()
+        )
+    policy.sharpness.fill_(2.0)
+    actions, _ = policy(torch.zeros(1, 1))
+    assert actions.probabilities[0].tolist() == pytest.approx([0.1, 0.9])
 
 
 def test_unknown_distribution():

@@ -21,6 +21,8 @@ class PolicyGradient(Learner):
 
     critic_learning_rate: of the critic's own layers, if not the others'. points: each reward that is not 0 ends what is
     summed up, as a point of Pong ends what the actions before it are to answer for (Karpathy 2016, "Pong from pixels").
+    sharpen: to how many times `Policy.sharpness` grows over the training, by the same factor each update: what is
+    learned draws near to what is scored, the greedy action, whatever the gradient does to π's spread.
     """
 
     shown = ("train/return", "train/entropy")
@@ -41,13 +43,16 @@ class PolicyGradient(Learner):
         anneal: bool = False,
         reward_scale: float = 1.0,
         points: bool = False,
+        sharpen: float = 1.0,
     ):
         if points and estimator.baseline == "optimal":
             raise UserError("algo.baseline=optimal weighs whole episodes; set algo.points=false")
+        if sharpen <= 0:
+            raise UserError(f"algo.sharpen must be above 0, not {sharpen}; 1 changes nothing")
         super().__init__(policy, world, steps, learning_rate, max_gradient_norm, anneal, reward_scale)
         self.estimator, self.normalize_advantage = estimator, normalize_advantage
         self.entropy_weight, self.critic_learning_rate = entropy_weight, critic_learning_rate
-        self.points = points
+        self.points, self.sharpen = points, sharpen
         # without the baseline nobody reads V
         self.value_weight = value_weight if estimator.baseline == "value" else 0.0
 
@@ -69,6 +74,9 @@ class PolicyGradient(Learner):
     @torch.no_grad()
     def play(self) -> Trajectory:
         """T steps of the world, acting by π, with the values that bootstrapping needs."""
+        if self.sharpen != 1:
+            progress = self.global_step / self.trainer.estimated_stepping_batches
+            self.policy.sharpness.fill_(self.sharpen**progress)
         rollout, valid = self.roll_out()
         state, action, next_state, reward, terminated, truncated = rollout
         return Trajectory(state, action, reward, terminated, truncated, self._next_value(truncated, next_state), valid)

@@ -59,11 +59,12 @@ class CategoricalActions:
 class BetaActions:
     """f32 [..., A] in the box: low + (high − low) · x with x ~ Beta(α, β), α, β ≥ 1 (Chou et al. 2017, PMLR 70).
 
-    parameters [..., 2A]; the densities are those of the action in the environment's units.
+    parameters [..., 2A]; the densities are those of the action in the environment's units. sharpness s: Beta(s·α, s·β),
+    of the same mean and nearly an s-th of the variance.
     """
 
-    def __init__(self, parameters: Tensor, low: Tensor, high: Tensor):
-        alpha, beta = (functional.softplus(parameters) + 1).chunk(2, -1)
+    def __init__(self, parameters: Tensor, low: Tensor, high: Tensor, sharpness: Tensor | float = 1.0):
+        alpha, beta = ((functional.softplus(parameters) + 1) * sharpness).chunk(2, -1)
         self.distribution = Beta(alpha, beta, validate_args=False)
         self.low, self.width = low, high - low
 
@@ -121,6 +122,8 @@ class Policy(nn.Module):
     it; hidden: sizes of the hidden layers, none for a linear C; distribution: "beta" or "gaussian" for bounded actions;
     normalize: vectors by their running mean and deviation; frame_body: see `bodies.body_of`. action_values: the critic
     gives Q(s, a) of every discrete action, [..., n], in place of V(s), [...].
+
+    sharpness s, 1 unless a learner raises it: logits × s, Beta(s·α, s·β), σ² / s.
     """
 
     kind = "policy"
@@ -159,6 +162,8 @@ class Policy(nn.Module):
         actions = action_dim(action_space)
         outputs = 2 * actions if not self.discrete and distribution == "beta" else actions
         self.actor = MLP([features, *hidden, outputs], output_gain=0.01)
+        # no weight, and nothing that the greedy action depends on: a checkpoint goes without
+        self.register_buffer("sharpness", torch.ones(()), persistent=False)
         # Q(s, ·) begins level: π would follow differences that nothing has taught yet
         values, gain = (actions, 0.01) if action_values else (1, 1.0)
         self.critic = MLP([features, *value_hidden, values], output_gain=gain)
@@ -188,11 +193,11 @@ class Policy(nn.Module):
     def _actions(self, features: Tensor) -> ActionDistribution:
         out = self.actor(features)
         if self.discrete:
-            return CategoricalActions(out)
+            return CategoricalActions(out * self.sharpness)
         low, high = self.get_buffer("low"), self.get_buffer("high")
         if self.distribution == "beta":
-            return BetaActions(out, low, high)
-        return SquashedGaussianActions(out, self.log_std.expand_as(out), low, high)
+            return BetaActions(out, low, high, self.sharpness)
+        return SquashedGaussianActions(out, (self.log_std - 0.5 * self.sharpness.log()).expand_as(out), low, high)
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[Policy, checkpoints.Checkpoint]:

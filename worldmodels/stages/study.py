@@ -76,6 +76,7 @@ LATER = {
     "env.blackout": None,
     "vision.clip_norm": None,
     "algo.points": False,
+    "algo.sharpen": 1.0,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
@@ -88,7 +89,8 @@ def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
         lines = []
         for key in [*recorded, *(key for key in now if key not in recorded)]:
             own = f"{place}.{key}" if place else key
-            lines += differing(recorded.get(key, LATER.get(own, "absent")), now.get(key, LATER.get(own, "absent")), own)
+            before = LATER.get(".".join(own.split(".")[-2:]), "absent")  # also of a sweep's learners
+            lines += differing(recorded.get(key, before), now.get(key, before), own)
         return lines
     return [] if recorded == now else [f"{place} is {recorded} there, {now} here"]
 
