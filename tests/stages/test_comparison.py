@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worldmodels.errors import UserError
-from worldmodels.stages.comparison import compare_worlds
+from worldmodels.stages.comparison import compare_worlds, rank_controllers
 from worldmodels.stages.pipeline import run_pipeline
 from worldmodels.tracking import Run
 
@@ -36,3 +36,31 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     rows = {row.stage: row for row in run_pipeline(settings)}
     folder = Path(rows["C in the dream"].artefacts["checkpoint"]).parent
     assert len(list(folder.glob("snapshot_*"))) == 5 and (folder / "snapshot_00000009.ckpt").exists()
+
+
+def test_a_presets_dream_ranks_a_c_from_nothing(small, tmp_path):
+    """V, M, C by the preset's rounds, then another C, whose snapshots are ranked; run again, nothing is made twice."""
+    options = ("dreams=3", "horizon=4", "episodes=2", "snapshots=3", f"results={tmp_path / 'results'}")
+    settings = small("rank_controllers", "rounds=2", *options)
+    settings["again"]["memory"] = {"update_steps": 4}
+    settings["algo"] |= {"updates": 6, "steps": 4}
+    found = json.loads(rank_controllers(settings).read_text())
+    assert [one["update"] for one in found["controllers"]] == [2, 4, 6]
+    assert all(len(one["dream"]) == 3 and len(one["real"]) == 2 for one in found["controllers"])
+    assert -1 <= found["rank_correlation"]["value"] <= 1 and found["horizon"] == 4
+    finished = Path(settings["runs"]) / "pipeline" / "small" / "finished.json"
+    rows = {one["row"]["stage"]: one["row"] for one in json.loads(finished.read_text()).values()}
+    assert {"collect 2", "V 2", "M 2", "C in the dream 2", "C in the dream, from nothing", "both worlds"} <= rows.keys()
+    ranked = rows["C in the dream, from nothing"]["artefacts"]["checkpoint"]
+    lineage = json.loads((Path(ranked).parent / "lineage.json").read_text())["inputs"]
+    assert Path(lineage["memory"]["path"]) == Path(rows["M 2"]["artefacts"]["checkpoint"]), "the last round's M"
+    assert "continued" not in lineage
+    before = finished.read_bytes()
+    again = json.loads(rank_controllers(settings).read_text())
+    assert again["controllers"] == found["controllers"] and finished.read_bytes() == before
+    with pytest.raises(UserError, match="snapshots is 3 there, 4 here"):
+        rank_controllers({**settings, "snapshots": 4})
+    with pytest.raises(UserError, match="snapshots=2"):
+        rank_controllers({**settings, "snapshots": 2})
+    with pytest.raises(UserError, match="world=dream"):
+        rank_controllers({**settings, "world": "latent"})

@@ -25,6 +25,7 @@ from worldmodels.stages.results import (
     visions,
     what_c_sees,
     world_models,
+    worlds,
 )
 from worldmodels.stages.study import curve_of, differing, parts_of
 
@@ -162,6 +163,9 @@ def still_makes(folder, comparison):
         settings = settings_now("sweep_temperature", f"preset={comparison['name']}", name)
         tried = [one["temperature"] for one in comparison["controllers"]]
         same = tried == settings["temperatures"] * len(settings["learners"])
+    elif folder == "worlds":
+        settings = settings_now("rank_controllers", f"preset={comparison['name']}", name)
+        same = len(comparison["controllers"]) == settings["snapshots"]
     else:
         settings = settings_now(f"compare_{folder}", name)
         same = {one: found["changes"] for one, found in comparison["variants"].items()} == settings["variants"]
@@ -229,6 +233,17 @@ def test_a_table_of_memories_by_hand(tmp_path):
         "| as before; rewards: their mean |  | 1.489 |  |  | 6.00, 7.13 | 0.0020, 0.0300 |",
     ]
     assert drawn(tmp_path) == ["memories_two.png"]
+
+
+def test_a_table_of_worlds_by_hand(tmp_path):
+    assert worlds(tmp_path).count("\n") == 1, "no line without a comparison"
+    controllers = [{"dream": [1.0, 3.0], "real": [-10.0, 10.0]}, {"dream": [5.0, 6.0], "real": [100.0, 301.0]}]
+    found = {"value": 0.875, "low": -0.1, "high": 1.0}
+    comparison = {"name": "demo", "task": "Car", "controllers": controllers, "rank_correlation": found, "horizon": 9}
+    write_comparison(tmp_path, "worlds", comparison)
+    last = "| Car | demo | 2 | 2 to 6 | 0 to 200 | 0.88 (95 %: -0.10 to 1.00) |"
+    assert worlds(tmp_path).splitlines()[-1] == last
+    assert drawn(tmp_path) == ["worlds_demo.png"]
 
 
 def drawn(root):

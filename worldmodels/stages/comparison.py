@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from ..rollouts.files import write_json
 from ..tracking import Run, StageResult
 from .dream_score import score_dream
 from .evaluate import evaluate, returns_in
+from .pipeline import learn, play_rounds
+from .resumable import Inputs, Pipeline
+from .study import PARTS, PIPELINE_PARTS, circumstances, heading, recorded
 
 FEWEST = 3  # controllers that can be ranked
 
@@ -42,7 +46,7 @@ def compare_worlds(
     say. Raises UserError for fewer than 3 controllers.
     """
     if isinstance(checkpoints, str):
-        checkpoints = sorted(Path(checkpoints).glob("snapshot_*.ckpt"))
+        checkpoints = snapshots_in(checkpoints)
     if len(checkpoints) < FEWEST:
         raise UserError(
             f"{len(checkpoints)} controllers cannot be ranked; name {FEWEST} or more, or the folder of a C that was "
@@ -72,6 +76,46 @@ def compare_worlds(
         {"comparison": run.folder / "comparison.json", "picture": run.folder / "comparison.png"},
         {"rank_correlation": found.value, "low": found.low, "high": found.high},
     )
+
+
+def rank_controllers(settings: dict[str, Any]) -> Path:
+    """V and M by the rounds of a preset; then a C from nothing in the dream of the best round's M, of which `snapshots`
+    on the way are ranked in both worlds, see `compare_worlds`; returns the JSON in `results`.
+
+    Run again with the same settings, it goes on where it stopped. Raises UserError where that JSON holds the scores of
+    other settings, and for a C that does not learn in the dream.
+    """
+    if settings["world"] != "dream" or settings["controller"]["doubt"]:
+        raise UserError("controllers are ranked that learn in the dream of one M; set world=dream, controller.doubt=0")
+    if settings["snapshots"] < FEWEST:
+        raise UserError(f"snapshots={settings['snapshots']} cannot be ranked; set {FEWEST} or more")
+    path = Path(settings["results"]) / f"{settings['name']}.json"
+    comparing = {key: settings[key] for key in ("dreams", "horizon", "episodes")}
+    own = {part: settings[part] for part in (*PARTS, *PIPELINE_PARTS, "seed", "snapshots")} | comparing
+    recorded(path, own)
+    pipeline = Pipeline(settings["name"], settings)
+    _, made = play_rounds(pipeline)
+    parts = {part: settings[part] for part in ("policy", "algo")}
+    learning = {**settings["controller"], **parts, "snapshots": settings["snapshots"]}
+    last = learn(pipeline, made, learning, None, ", from nothing")
+    comparing |= {"temperature": settings["controller"]["temperature"]}
+    comparing |= {name: settings["env"][name] for name in ("num_envs", "asynchronous")}
+    inputs: Inputs = {"checkpoints": snapshots_in(last.parent), "vision": made.vision, "memory": made.memory}
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    ranked = pipeline.stage("both worlds", compare_worlds, inputs, **comparing, **seeded)
+    found = json.loads(Path(ranked.artefacts["comparison"]).read_text())
+    for one in found["controllers"]:  # by the update, since a path is of this machine
+        one["update"] = int(Path(one.pop("checkpoint")).stem.removeprefix("snapshot_"))
+    command = f"python scripts/rank_controllers.py preset={settings['name']}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**heading(pipeline, command, own), **circumstances(), **found})
+    print(ranked.metric, flush=True)
+    return path
+
+
+def snapshots_in(folder: str | Path) -> list[Path]:
+    """The checkpoints that a C left there on the way, in their order."""
+    return sorted(Path(folder).glob("snapshot_*.ckpt"))
 
 
 def _scored(run: Run, work: Any, **settings: Any) -> list[float]:

@@ -56,16 +56,30 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
 
 
 def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
-    """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; then scores and a film.
+    """All rounds, see `play_rounds`; then scores of the best C and of random play, and a film.
 
-    settings: the config's sections; `again` holds what differs from the second round on. V (unless its `again` section
-    is null), M and C go on from the round before. With `validation.episodes`, C plays that many validation tracks
-    after each round: the best one is scored, and `validation.patience` rounds without a better one are the last. Each
-    round's figures, and what `guard` finds suspicious about them, are printed and go into rounds.json beside
-    finished.json. Run again with the same settings, it goes on where it stopped.
+    Run again with the same settings, it goes on where it stopped.
     """
-    _check(settings)
     pipeline = Pipeline(settings["name"], settings)
+    rounds, best = play_rounds(pipeline)
+    score(pipeline, best)
+    score_random(pipeline)
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
+    return pipeline.rows, rounds
+
+
+def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made]:
+    """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; and the best C's models.
+
+    The pipeline's settings are the config's sections; `again` holds what differs from the second round on. V (unless
+    its `again` section is null), M and C go on from the round before. With `validation.episodes`, C plays that many
+    validation tracks after each round: the best one is handed out, and `validation.patience` rounds without a better
+    one are the last. Each round's figures, and what `guard` finds suspicious about them, are printed and go into
+    rounds.json beside finished.json.
+    """
+    settings = pipeline.settings
+    _check(settings)
     stores: list[Path] = []
     rounds: list[Round] = []
     made = best = Made()
@@ -86,12 +100,7 @@ def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
         if out_of_patience(scores, settings["validation"]["patience"]):
             print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
             break
-
-    score(pipeline, best)
-    score_random(pipeline)
-    seeded = {"seed": settings["seed"], "device": settings["device"]}
-    pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
-    return pipeline.rows, rounds
+    return rounds, best
 
 
 def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.plots import learning_curves, memories_plot, temperature_plot, visions_plot
-from ..evaluation.statistics import summarize
+from ..evaluation.plots import learning_curves, memories_plot, temperature_plot, visions_plot, worlds_plot
+from ..evaluation.statistics import Correlation, summarize
 
 PAGES = ("README.md", "docs/results.md")
 MEDIA = "docs/media"
@@ -144,6 +144,20 @@ def temperatures(root: Path) -> str:
     return "\n\n".join(tables)
 
 
+def worlds(root: Path) -> str:
+    """A line for each comparison of dream and world: how far the controllers differ, and whether the dream knows it."""
+    rows = []
+    for comparison in comparisons(root, "worlds"):
+        spans = []
+        for where in ("dream", "real"):
+            means = [np.mean(one[where]) for one in comparison["controllers"]]
+            spans.append(f"{min(means):.0f} to {max(means):.0f}")
+        found = Correlation(**comparison["rank_correlation"])
+        rows.append((comparison["task"], comparison["name"], str(len(comparison["controllers"])), *spans, str(found)))
+    columns = ("task", "V and M of preset", "controllers", "dream return", "real return", "rank correlation")
+    return _table(columns, rows)
+
+
 def visions(root: Path) -> str:
     """A table for each comparison of V's, over held-out frames."""
     columns = ("parameters", "mean squared error", "KL in nats", "active units", "minutes")
@@ -238,6 +252,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "world_models": world_models,
     "what_c_sees": what_c_sees,
     "temperatures": temperatures,
+    "worlds": worlds,
     "visions": visions,
     "memories": memories,
     "curves": curves,
@@ -247,6 +262,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
 # of the folders of results/ whose files have a picture each
 PLOTS: dict[str, Callable[[Path, Any], None]] = {
     "temperatures": temperature_plot,
+    "worlds": worlds_plot,
     "visions": visions_plot,
     "memories": memories_plot,
 }
