@@ -1,69 +1,17 @@
 """The page in a real browser: headless Chromium, where there is one."""
 
-import asyncio
-import shutil
-import threading
-from contextlib import contextmanager
-
 import pytest
+from browser import CHROMIUM, launched, opened, serving, until
 from players import make_session
 
 from worldmodels.play.server import Server
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra dev (playwright)")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-@contextmanager
-def serving(make):
-    """The address of a server in a thread."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    found = {}
-
-    def work():
-        asyncio.set_event_loop(loop)
-        server = Server(make, "A dream of Blob")
-        found["runner"], found["address"] = loop.run_until_complete(server.start(0))
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(found["runner"].cleanup())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    ready.wait(30)
-    try:
-        yield found["address"]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-
-
-@contextmanager
-def opened(address):
-    """The page in a browser, whose console stays empty."""
-    with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        # what each view said, as the page got it
-        page.add_init_script(
-            """window.seen = [];
-            const Plain = WebSocket;
-            window.WebSocket = class extends Plain {
-              constructor(...all) {
-                super(...all);
-                this.addEventListener("message", event => window.seen.push(JSON.parse(event.data)));
-              }
-            };"""
-        )
-        page.goto(address)
-        until(page, "window.seen.length > 3")
-        yield page
-        assert complaints == []
-        browser.close()
+def blob(**options):
+    """A server of small untrained models."""
+    return Server(lambda: make_session(**options), "A dream of Blob")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +19,7 @@ def address():
     """Of a server whose controller always steers right."""
     import torch
 
-    with serving(lambda: make_session(real=True, act=lambda state: torch.tensor([[1.0, 0.0, 0.0]]))) as found:
+    with serving(blob(real=True, act=lambda state: torch.tensor([[1.0, 0.0, 0.0]]))) as found:
         yield found
 
 
@@ -79,15 +27,6 @@ def address():
 def page(address):
     with opened(address) as found:
         yield found
-
-
-def until(page, condition, seconds=20):
-    """Wait for it; the page's own policy forbids Playwright's way, which evaluates strings."""
-    for _ in range(seconds * 20):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"it never came to {condition}")
 
 
 def step(page):
@@ -139,7 +78,7 @@ def test_a_world_of_two_keys():
     """As TakeCover: no word of gas and brake, and no button for them."""
     names = ["", "move_right", "move_left"]
     with (
-        serving(lambda: make_session(action_space={"type": "discrete", "n": 3}, action_names=names)) as address,
+        serving(blob(action_space={"type": "discrete", "n": 3}, action_names=names)) as address,
         opened(address) as page,
     ):
         assert page.inner_text("#help") == "Hold ← or A: move left · → or D: move right."
@@ -271,8 +210,7 @@ def test_a_report_opens_and_its_film_plays(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), np.uint8)
     write_png(tmp_path / "filmstrip.png", frames[0])
     write_webm(tmp_path / "dream.webm", list(frames), 12.5)
-    with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         page = browser.new_page()
         complaints = []
         page.on("console", lambda message: complaints.append(message.text))
@@ -286,4 +224,3 @@ def test_a_report_opens_and_its_film_plays(tmp_path):
             })"""
         )
         assert loaded == [64, 64] and complaints == []
-        browser.close()
