@@ -115,7 +115,7 @@ def test_commands_are_valid(page, configs):
     where there are words at all."""
     for script, words in commands_of(page):
         own = list(overrides_of(words))
-        named_by_hydra = script in ("run_pipeline", "run_study", "sweep_temperature")
+        named_by_hydra = script in ("rank_controllers", "run_pipeline", "run_study", "sweep_temperature")
         if named_by_hydra and not any(word.startswith("name=") for word in own):
             own.append("name=x")  # Hydra's own names are known to a run alone
         config = compose(script, own)
