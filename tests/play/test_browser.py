@@ -5,6 +5,7 @@ from browser import CHROMIUM, launched, opened, serving, until
 from players import make_session
 
 from worldmodels.play.server import Server
+from worldmodels.stages.play import make_server
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -56,6 +57,38 @@ def test_frames_flow(page):
     page.wait_for_timeout(10_000)
     frames = page.evaluate("new Set(seen.map(view => view.dream)).size")
     assert frames >= 200, "twenty a second, all of them different"
+
+
+def test_the_models_that_ship_dream_for_a_while():
+    """Nobody touches a key for ten seconds."""
+    with serving(make_server()) as address, opened(address) as page:
+        page.evaluate("seen.length = 0")
+        page.wait_for_timeout(10_000)
+        assert page.evaluate("new Set(seen.map(view => view.dream)).size") >= 200
+        assert page.evaluate("seen.at(-1).ended") == ""
+
+
+def test_the_keys_drive_again_once_a_start_is_typed(page):
+    page.fill("#seed", "7")
+    page.locator("#seed").press("Enter")
+    until(page, "seen.at(-1).step < 5")
+    page.keyboard.press("ArrowUp")
+    assert page.input_value("#seed") == "7"
+    page.keyboard.press("Space")
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("width, height", [(1280, 800), (844, 390)])
+def test_worlds_and_buttons_fit_into_the_window(page, width, height):
+    """A laptop's, the real world beside the dream; and a phone's on its side, with buttons for the thumbs."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.keyboard.press("KeyB")
+    until(page, "seen.at(-1).real !== null")
+    names = ("#dream", "#real", "#seen", *(["#jump"] if height > 500 else ["[data-key=left]", "[data-key=down]"]))
+    for box in (page.locator(name).bounding_box() for name in names):
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    assert page.locator("#dream").bounding_box()["width"] > 300
 
 
 def test_the_car_obeys(page):
@@ -121,7 +154,7 @@ def test_everything_that_can_be_set(page):
 
 
 def test_the_real_world_and_back(page):
-    assert page.is_disabled("#jump") and not page.is_visible("#real")
+    assert not page.is_visible("#real")
     page.keyboard.press("KeyB")
     until(page, "seen.at(-1).surprise !== null")
     assert page.is_visible("#real") and page.is_visible("#seen")
@@ -133,6 +166,12 @@ def test_the_real_world_and_back(page):
     assert page.inner_text("#where") == "dream"
     page.keyboard.press("KeyB")
     until(page, "seen.at(-1).real === null")
+    page.keyboard.press("KeyJ")  # which opens it
+    until(page, "seen.at(-1).real_ended.includes('over')")
+    assert "over" in page.inner_text("#real_caption") and page.inner_text("#where") == "real"
+    page.keyboard.press("KeyJ")
+    until(page, "seen.at(-1).step > 3 && !seen.at(-1).ended && seen.at(-1).surprise === null")
+    assert page.inner_text("#surprise_value") == "–", "the dream goes on, and nothing real beside it"
 
 
 def test_a_recording_plays(page):
@@ -156,6 +195,7 @@ def test_a_phone_has_buttons_and_no_sideways_scrolling(page):
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.is_visible("#touch")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.inner_text("[data-key=up]").split() == ["▲", "gas"]
     page.click("#pause")
     page.wait_for_timeout(200)
     left = dreamt(page, 5, "ArrowLeft")

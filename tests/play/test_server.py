@@ -273,6 +273,58 @@ def test_the_server_stops_at_once_with_players_within():
     asyncio.run(asyncio.wait_for(everything(), 30))
 
 
+async def deaf(address):
+    """A player who joins as a browser does and then reads nothing."""
+    url, headers = socket_of(address)
+    host, path = url.removeprefix("http://").split("/", 1)
+    name, port = host.split(":")
+    reader, writer = await asyncio.open_connection(name, int(port), limit=1024)
+    lines = [f"GET /{path} HTTP/1.1", f"Host: {host}", f"Origin: {headers['Origin']}", "Upgrade: websocket"]
+    lines += ["Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    assert b"101" in await reader.readline()
+    return writer
+
+
+def test_who_does_not_read_keeps_no_place(monkeypatch):
+    """Four of them; what the kernel takes for them in between is large, so their frames are too."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "as_text", lambda view: "x" * 4_000_000)
+
+    async def check(server, address, client):
+        writers = [await deaf(address) for _ in range(4)]
+        while len(server.players) < 4:
+            await asyncio.sleep(0.05)
+        began = time.monotonic()
+        while server.players:
+            await asyncio.sleep(0.05)
+            assert time.monotonic() - began < 20
+        for writer in writers:
+            writer.close()
+        monkeypatch.undo()
+        await views(await join(client, address), 3)
+
+    serve(check)
+
+
+def test_who_does_not_read_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr(module, "as_text", lambda view: "x" * 4_000_000)
+
+    async def everything():
+        server = Server(make_session, "A dream")
+        runner, address = await server.start(0)
+        writer = await deaf(address)
+        while not server.players:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await runner.cleanup()
+        assert time.monotonic() - began < 8
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(everything(), 60))
+
+
 def test_no_more_than_four_and_the_idle_leave(monkeypatch):
     async def check(server, address, client):
         sockets = [await join(client, address) for _ in range(4)]

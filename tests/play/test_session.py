@@ -182,6 +182,12 @@ def test_beside_each_other_both_worlds_begin_at_the_same_place():
     assert torch.equal(session.dream.z, session.real.z)
 
 
+def test_a_jump_opens_the_real_world():
+    session = make_session(real=True)
+    assert session.jump(to_real=True).real is not None and session.at_real
+    assert make_session().jump(to_real=True).real is None, "where there is one"
+
+
 def test_a_real_episode_that_is_over_says_so():
     session = make_session(real=True)
     session.reset(0)
@@ -189,6 +195,12 @@ def test_a_real_episode_that_is_over_says_so():
     session.jump(to_real=True)
     views = [session.step() for _ in range(30)]
     assert "over" in views[-1].ended and views[-1].step == 24, "Blob's clock"
+    assert views[23].surprise is not None
+    assert "over" in session.jump(to_real=False).real_ended
+    dreamt = session.step()
+    assert not dreamt.ended and dreamt.step == 1, "the dream goes on from there"
+    assert dreamt.surprise is None
+    assert dreamt.real_reward is None and "over" in dreamt.real_ended
     session.reset(0)
     assert not session.view().ended and session.step().step == 1
 

@@ -28,6 +28,7 @@ MESSAGE_BYTES = 1024
 MESSAGES_PER_SECOND = 60
 PLAYERS = 4
 IDLE_SECONDS = 300.0
+PATIENCE = 8.0  # seconds that one message may wait for a browser that does not read
 FRAMES_PER_SECOND = 25.0
 # the values that a message may set, by the name of its field: type, lowest, highest
 NUMBERS = {
@@ -83,10 +84,10 @@ def _fits(name: str, value: Any) -> bool:
 
 
 class Player:
-    """A connection: its session, whether it runs, and what it still has to show."""
+    """A connection: its session, whether it runs, what it still has to show, and how to `cut` it off."""
 
-    def __init__(self, socket: web.WebSocketResponse, session: Session):
-        self.socket, self.session = socket, session
+    def __init__(self, socket: web.WebSocketResponse, session: Session, cut: Callable[[], None]):
+        self.socket, self.session, self.cut = socket, session, cut
         self.paused, self.steps_due, self.gone = False, 0, False
         self.last_heard = time.monotonic()
         self.allowance, self.counted_at = MESSAGES_PER_SECOND / 2, time.monotonic()
@@ -128,7 +129,10 @@ class Player:
         due = time.monotonic()
         while not (self.socket.closed or self.gone):
             if time.monotonic() - self.last_heard > IDLE_SECONDS:
-                await self.socket.close(code=4000, message=b"idle")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PATIENCE):
+                        await self.socket.close(code=4000, message=b"idle")
+                self.cut()
                 return
             if not self.paused or self.steps_due:
                 self.steps_due = max(0, self.steps_due - 1)
@@ -139,9 +143,20 @@ class Player:
             await asyncio.sleep(max(0.001, due - time.monotonic()))
 
     async def show(self, view: View) -> None:
-        if not (self.socket.closed or self.gone):
-            with contextlib.suppress(ConnectionError):
-                await self.socket.send_str(as_text(view))
+        await self.send(as_text(view))
+
+    async def send(self, text: str) -> None:
+        """To the browser; one that does not read loses its connection, or it would keep its place for good."""
+        if self.socket.closed or self.gone:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.socket.send_str(text)
+        except ConnectionError:
+            pass
+        except TimeoutError:
+            self.gone = True
+            self.cut()
 
 
 def as_text(view: View) -> str:
@@ -206,9 +221,11 @@ class Server:
             raise web.HTTPForbidden(text="wrong origin")
         if len(self.players) >= PLAYERS:
             raise web.HTTPServiceUnavailable(text=f"{PLAYERS} players are here already")
-        socket = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES, heartbeat=30.0)
+        socket = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES, heartbeat=30.0, timeout=PATIENCE / 4)
         await socket.prepare(request)
-        player = Player(socket, self.make_session())
+        transport = request.transport
+        assert transport is not None, "the handshake has just used it"
+        player = Player(socket, self.make_session(), transport.abort)
         self.players.add(player)
         showing = asyncio.create_task(self._greet_and_run(player))
         try:
@@ -226,8 +243,15 @@ class Server:
         self.players.discard(player)
 
     async def _send_all_home(self, _: web.Application) -> None:
-        for player in set(self.players):
-            await player.socket.close(code=1001, message=b"the server stops")
+        await asyncio.gather(*(self._send_home(player) for player in self.players))
+
+    async def _send_home(self, player: Player) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE / 4):
+                await player.socket.close(code=1001, message=b"the server stops")
+        except TimeoutError:
+            player.gone = True
+            player.cut()
 
     async def _greet_and_run(self, player: Player) -> None:
         try:
@@ -246,10 +270,11 @@ class Server:
             "latent_dim": session.vision.latent_dim,
             "controller": session.act is not None,
             "real": session.make_real is not None,
+            "seed": session.seed,
             "keys": session.keys.does,
             "idle": session.keys.idle_does,
         }
-        await player.socket.send_str(json.dumps({"type": "hello", **facts}))
+        await player.send(json.dumps({"type": "hello", **facts}))
         await player.show(session.view())
 
     async def _obeyed(self, player: Player, order: dict[str, Any]) -> View | None:

@@ -18,6 +18,8 @@ from ..vision.vae import VAE, sample
 from ..worlds.latent_world import join_state
 from .keys import action_of, keys_of
 
+FIRST = 1  # seed of the start that a page begins with
+
 
 class View(NamedTuple):
     """What a page shows of a moment; frames u8 [64, 64, 3]."""
@@ -32,6 +34,7 @@ class View(NamedTuple):
     step: int
     total: float  # predicted reward since the start
     ended: str  # why nothing moves any more, or ""
+    real_ended: str  # why the real world does not, or ""
     z: list[float]
 
 
@@ -76,7 +79,7 @@ class Session:
         self.sliders: dict[int, float] = {}
         self.env: gymnasium.Env | None = None
         self.generator = torch.Generator()
-        self.reset(0)
+        self.reset(FIRST)
 
     # where things stand
 
@@ -111,11 +114,13 @@ class Session:
         return self.view()
 
     def jump(self, to_real: bool) -> View:
-        """Drive the real world; or leave it: the dream then begins where the real world stands."""
+        """Drive the real world, opened if it is not; or leave it: the dream then begins where the real world stands."""
+        if to_real and self.env is None:
+            self.show_real(True)
         if self.env is not None:
             self.at_real = to_real
-            if not to_real:
-                self.dream, self.sliders, self.ended = self.real, {}, self.real_ended
+            if not to_real:  # a dream may go on from where the real clock has stopped
+                self.dream, self.sliders, self.ended = self.real, {}, ""
                 self.step_number, self.total = 0, 0.0
         return self.view()
 
@@ -136,6 +141,8 @@ class Session:
         self.step_number += 1
         if self.env is not None and not self.real_ended:
             self._step_real(action)
+        else:  # nothing to compare with
+            self.surprise = self.real_reward = None
         if not self.at_real and not self.ended:
             self._step_dream(action)
         return self.view()
@@ -219,5 +226,6 @@ class Session:
             self.step_number,
             self.total,
             self.real_ended if self.at_real else self.ended,
+            self.real_ended if shows_real else "",
             self.dream.z[0].tolist(),
         )
