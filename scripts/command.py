@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,8 +26,12 @@ def command(task):
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             fail(f"{missing[0]} is not set; run: python scripts/{script} {missing[0]}=…")
+        settings = OmegaConf.to_container(config, resolve=True)
+        if "wandb" in settings:
+            choices = HydraConfig.get().runtime.choices
+            settings["wandb"]["tags"] = [choices[group] for group in ("preset", "study") if group in choices]
         try:
-            task(OmegaConf.to_container(config, resolve=True))
+            task(settings)
         except UserError as error:  # here, since Hydra adds a line of its own to what passes it
             fail(str(error))
 

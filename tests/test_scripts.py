@@ -91,6 +91,8 @@ def test_each_validation_tells_how_much_is_used(models):
         rows = list(csv.DictReader((folder / checkpoint).with_name("metrics.csv").open()))
         looks = [float(row[f"validation/{name}"]) for row in rows if row["validation/loss"]]
         assert len(looks) == 2 and all(0 <= look <= most for look in looks), name
+        counted = [float(row["update_step"]) for row in rows if row["validation/loss"]]
+        assert counted == [6, 12], "the axis of what no simulator counts"
 
 
 def worldmodels_sha256(path):

@@ -48,7 +48,7 @@ def assert_no_key_in(folder):
 def test_pictures_films_and_scores_of_an_offline_run(tmp_path, monkeypatch):
     """They lie in its folder, beside no key."""
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    run = run_of(tmp_path, "offline", group="demo")
+    run = run_of(tmp_path, "offline", group="guarded", tags=["demo", "guarded"])
     frames = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
     write_png(run.folder / "strip.png", frames[0])
     write_webm(run.folder / "dream.webm", list(frames), 12.5)
@@ -58,7 +58,7 @@ def test_pictures_films_and_scores_of_an_offline_run(tmp_path, monkeypatch):
     run.record(StageResult(3, "steps", "fine", artefacts, {"mean": 2.5}))
     tags, offline = run.experiment.tags, run.experiment.offline
     run.close()
-    assert offline and {"Some-v0", "seed=4", "demo"} <= set(tags)
+    assert offline and tags == ("Some-v0", "seed=4", "guarded", "demo"), "each once"
     (own,) = (run.folder / "wandb").glob("offline-run-*")
     media = [path.suffix for path in own.rglob("files/media/**/*") if path.is_file()]
     assert sorted(media) == [".png", ".webm"]
@@ -159,7 +159,7 @@ def test_bars_of_what_is_finite():
     run.bars("validation/kl", torch.tensor([2.0, 0.5, 0.0]), 7)
     run.bars("validation/kl", torch.tensor([2.0, torch.nan]), 8)
     (row,) = run.experiment.logged
-    assert row["trainer/global_step"] == 7
+    assert row["update_step"] == 8, "updates that were taken"
     assert (row["validation/kl"].histogram, row["validation/kl"].bins) == ([2.0, 0.5, 0.0], [0, 1, 2, 3])
     run.bars("validation/kl", torch.ones(1000), 9)
     assert len(run.experiment.logged[-1]["validation/kl"].histogram) == 512, "W&B draws no more"
@@ -230,6 +230,30 @@ def test_a_server_that_goes_away_neither_stops_nor_kills(tmp_path, monkeypatch, 
     with pytest.warns(UserWarning, match="wandb sync"):
         run.close()
     assert time.perf_counter() - started < 20, "20 inputs are not waited for one by one"
+
+
+def test_without_a_network_the_first_run_alone_waits_and_warns(tmp_path, monkeypatch):
+    """Nobody listens at the address; the second run of the process is offline at once, without a word."""
+    monkeypatch.setattr(tracking, "REACH", 2)
+    monkeypatch.setattr(Run, "unreachable", False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    started = time.perf_counter()
+    with pytest.warns(UserWarning, match="out of reach") as caught:
+        first = run_of(tmp_path, "online")
+        first.record(StageResult(1, "steps", "fine", {}, {"mean": 1.0}))
+        first.close()
+    assert len([one for one in caught if "W&B" in str(one.message)]) == 1
+    assert first.experiment.offline and time.perf_counter() - started < 20
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = run_of(tmp_path, "online")
+        second.record(StageResult(1, "steps", "fine", {}, {"mean": 2.0}))
+        second.close()
+    assert second.experiment.offline and time.perf_counter() - started < 20
+    for run in (first, second):
+        assert list((run.folder / "wandb").glob("offline-run-*")) and (run.folder / "metrics.csv").exists()
 
 
 def test_a_run_whose_end_breaks_is_not_lost(tmp_path, monkeypatch):

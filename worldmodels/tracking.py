@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ from .checkpoints import sha256
 from .errors import UserError
 
 FINISH = 300  # seconds that the end of an online run waits for its uploads
+REACH = 15  # seconds that the first online run waits for W&B
 
 
 class StageResult(NamedTuple):
@@ -45,6 +47,7 @@ class Run:
     """A folder runs/<stage>/<env>/<time>_s<seed>/ with the resolved config, metrics, checkpoints and lineage."""
 
     folder: Path  # once begun
+    unreachable = False  # W&B, as a run of this process has found: the others do not wait for it again
 
     def __init__(self, stage: str, settings: dict[str, Any]):
         self.stage, self.settings, self.seed = stage, settings, settings["seed"]
@@ -62,7 +65,7 @@ class Run:
         Called once the stage's inputs have proved good: bad ones leave nothing behind.
         """
         self.env_id, self.inputs = env_id, inputs
-        self.steps_axis = {"latent": "env_step", "real": "env_step", "dream": "dream_step"}.get(facts.get("world", ""))
+        self.steps_axis = "env_step" if facts.get("world") in ("latent", "real") else "update_step"
         base = Path(self.settings["runs"]) / self.stage / env_id.replace("/", "_")
         base = base / f"{time.strftime('%Y%m%d-%H%M%S')}_s{self.seed}"
         self.folder, attempt = base, 1
@@ -76,7 +79,7 @@ class Run:
         (self.folder / "config.json").write_text(json.dumps(self.settings, indent=1) + "\n")
         content = {
             "stage": self.stage,
-            "command": " ".join([Path(sys.executable).name, *_relative(sys.argv)]),
+            "command": shlex.join([Path(sys.executable).name, *_relative(sys.argv)]),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seed": self.seed,
             "inputs": {name: {"path": str(path), "sha256": sha256(path)} for name, path in inputs.items()},
@@ -106,7 +109,7 @@ class Run:
 
         values = heights.cpu().numpy()[: wandb.Histogram.MAX_LENGTH]
         bars = wandb.Histogram(np_histogram=(values, np.arange(len(values) + 1)))
-        self.experiment.log({name: bars, "trainer/global_step": step})
+        self.experiment.log({name: bars, "update_step": step + 1, "trainer/global_step": step})
 
     def derive(self, path: Path, *inputs: str) -> None:
         """What `path` stands for is made of some of the run's inputs on the way and read by it: for W&B an artifact
@@ -169,15 +172,16 @@ class Run:
     def _start(self, mode: str, job_type: str, **options: Any) -> Any:
         import wandb
 
+        own = filter(None, [self.wandb.get("group"), *self.wandb.get("tags", [])])
         return wandb.init(
             project=self.wandb.get("project", "worldmodels"),
             group=self.wandb.get("group"),
             job_type=job_type,
-            tags=[self.env_id, f"seed={self.seed}", *filter(None, [self.wandb.get("group")])],
+            tags=list(dict.fromkeys([self.env_id, f"seed={self.seed}", *own])),
             dir=self.folder,
             mode=mode,  # pyright: ignore[reportArgumentType]
             config=self.settings,
-            settings=wandb.Settings(init_timeout=30, finish_timeout=FINISH, finish_timeout_raises=True),
+            settings=wandb.Settings(init_timeout=REACH, finish_timeout=FINISH, finish_timeout_raises=True),
             **options,
         )
 
@@ -186,18 +190,19 @@ class Run:
         os.environ["WANDB_DATA_DIR"] = str(self.folder)
         from lightning.pytorch.loggers import WandbLogger
 
+        mode = "offline" if Run.unreachable else mode
         try:
             experiment = self._start(mode, self.stage)
         except Exception as error:
             if mode == "offline":
                 raise
+            Run.unreachable = True
             warnings.warn(
                 f"W&B is out of reach ({type(error).__name__}); going on with wandb.mode=offline", stacklevel=2
             )
             experiment = self._start("offline", self.stage)
-        if self.steps_axis:  # else update steps, as Lightning counts them
-            experiment.define_metric(self.steps_axis, hidden=True)
-            experiment.define_metric("train/*", step_metric=self.steps_axis)
+        experiment.define_metric(self.steps_axis, hidden=True)
+        experiment.define_metric("*", step_metric=self.steps_axis)
         self.experiment = experiment
         return WandbLogger(experiment=experiment)
 

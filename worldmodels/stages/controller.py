@@ -230,6 +230,7 @@ def _evolve(
                 "train/return": generation.mean,  # as learners call it, of the whole population
                 "train/sigma": generation.sigma,
                 steps: generation.steps * (world.frames_per_step or 1),
+                "update_step": generation.number + 1,
                 "time/seconds": progress.seconds,
             }
             for logger in loggers:

@@ -26,7 +26,7 @@ for text in (".*IterableDataset.*", ".*does not have many workers.*", ".*LeafSpe
 
 
 class ShowProgress(Callback):
-    """A Progress that counts update steps, with the metrics named; the time goes into metrics.csv too."""
+    """A Progress that counts update steps, with the metrics named; they and the time go into metrics.csv too."""
 
     def __init__(self, progress: Progress, *metrics: str):
         self.progress, self.metrics = progress, metrics
@@ -37,7 +37,11 @@ class ShowProgress(Callback):
             known = trainer.callback_metrics
             shown = {name.split("/")[-1]: float(known[name]) for name in self.metrics if name in known}
             module.log("time/seconds", self.progress.seconds, batch_size=1)
+            module.log("update_step", float(trainer.global_step), batch_size=1)
         self.progress.advance(1, **shown)
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        module.log("update_step", float(trainer.global_step), batch_size=1)
 
 
 def epochs_of(update_steps: int, validations: int) -> tuple[int, int]:
