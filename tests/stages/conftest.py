@@ -23,6 +23,7 @@ SMALL = {
     },
     "controller": {"batch": 8, "horizon": 4},
     "evaluation": {"episodes": 2},
+    "diagnosis": {"frames": 32, "windows": 4, "context": 3, "horizon": 8},
 }
 
 

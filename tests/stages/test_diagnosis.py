@@ -3,10 +3,11 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from worldmodels.stages.diagnosis import left_alone, one_step_ahead
+from worldmodels.stages.diagnosis import explained, left_alone, one_step_ahead
 from worldmodels.types import MemoryState, Mixture, Posterior, Prediction, Window
 
 LENGTH, BATCH = 8, 64
@@ -72,6 +73,7 @@ def test_errors_of_a_wrong_model_add_up_and_stop_with_the_episode():
     assert found["reward_error"] == pytest.approx([0.25] * 3)
     assert found["return_error"] == pytest.approx([(0.5 * k) ** 2 for k in (1, 2, 3)])
     assert found["pixel_error"] == pytest.approx([(10 * k / 255) ** 2 for k in (1, 2, 3)])
+    assert found["end_chance"] == [0.5] * 3
     assert found["ended"] == [0, 0, 1] and found["ended_error"][-1] == pytest.approx(0.125**2)
 
 
@@ -81,10 +83,22 @@ def test_nats_beside_simpler_forecasts():
     half = BATCH // 2
     frames = torch.cat([slow.observation[:, :half], fast.observation[:, half:]], 1)
     mixed = slow._replace(observation=frames)
-    nll = one_step_ahead(MODELS, mixed, mixed)["nll"]
+    nll = one_step_ahead(MODELS, mixed, mixed)[0]["nll"]
     variance = 2.5
     assert nll["as_before"] == pytest.approx(0.5 * (1 + math.log(2 * math.pi * variance)), rel=1e-5)
     assert nll["mixture"] == pytest.approx(nll["one_gaussian"]) and nll["mixture"] > 1e6, "sure, and wrong by half"
-    sure = one_step_ahead(MODELS, slow, slow)
+    sure, _ = one_step_ahead(MODELS, slow, slow)
     assert sure["nll"]["mixture"] == pytest.approx(math.log(1e-4) + 0.5 * math.log(2 * math.pi), abs=1e-3)
     assert sure["calibration"]["n"] == LENGTH * BATCH and not sure["calibration"]["calibrated"], "always the median"
+
+
+def test_rewards_predicted_and_real():
+    """M says 2 whatever comes: of rewards 1.5 alone it explains nothing, of 1, 2, 3 the mean and no more."""
+    found, (predicted, real) = one_step_ahead(MODELS, window_of(1, reward=1.5, ends_at=6), window_of(1))
+    assert predicted.tolist() == [2.0] * (6 * BATCH) and set(real.tolist()) == {1.5}
+    assert found["reward_explained"] == 0
+    three = np.array([1.0, 2.0, 3.0])
+    assert explained(np.full(3, 2.0), three) == pytest.approx(0)
+    assert explained(three, three) == 1
+    assert explained(np.array([1.5, 2.0, 2.5]), three) == pytest.approx(0.75)
+    assert explained(-three, three) < -10

@@ -20,7 +20,10 @@ def test_a_page_about_a_pipeline_or_a_run(settings, tmp_path):
     page = report_page(Path(settings["runs"]) / "pipeline" / "small").read_text()
     for row in rows:
         assert f"<h2>{row.stage}</h2>" in page and html.escape(row.metric) in page
+    assert page.count("</p><pre>") == len(rows), "the command of each, of collections too"
     assert page.count("data:video/webm;base64,") == 1 and page.count("data:image/png;base64,") >= 4
+    for picture in ("traversals", "latents", "calibration", "horizon", "outcomes", "filmstrip"):
+        assert f"<figcaption>{picture}.png</figcaption>" in page
     assert "src='http" not in page and 'src="http' not in page and "href=http" not in page
     assert "<h3>Rounds</h3>" in page and "sha256" in page and "torch" in page
     vision = Path(next(row.artefacts["checkpoint"] for row in rows if row.stage == "V")).parent

@@ -180,6 +180,40 @@ def horizon_plot(path: Path, errors: Mapping[str, Sequence[float]]) -> None:
     _write(figure, path)
 
 
+def outcomes_plot(path: Path, predicted: np.ndarray, real: np.ndarray, errors: Mapping[str, Sequence[float]]) -> None:
+    """Rewards one step ahead, predicted against real [N]; and the share of episodes that have ended, as M's chances
+    have it in the dream and as it really was (Kaplan and Meier 1958), against the steps since M was left alone."""
+    pyplot = canvas()
+    figure, (reward, end) = pyplot.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained")
+    reward.plot(real, predicted, ls="", marker=".", ms=3, alpha=0.25)
+    ends = [min(predicted.min(), real.min()), max(predicted.max(), real.max())]
+    reward.plot(ends, ends, color="0.3", ls=":", lw=1, label="as it came")
+    reward.set(title="reward, one step ahead", xlabel="real", ylabel="predicted by M")
+    for name, label in (("end_chance", "M, left alone"), ("ended", "real")):
+        hazards = np.asarray(errors[name])
+        end.plot(np.arange(1, len(hazards) + 1), 1 - np.cumprod(1 - hazards), label=label)
+    end.set(title="episodes that have ended", xlabel="steps of the dream", ylabel="share", ylim=(-0.02, 1.02))
+    for axes in (reward, end):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _write(figure, path)
+
+
+def error_strip(errors: Mapping[str, Sequence[float]], width: int, height: int = 220) -> np.ndarray:
+    """Errors against the steps of a dream, the first one its start, as a picture u8 [height, width, 3]."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+    for name, values in errors.items():
+        axes.plot(values, label=name)
+    axes.set(xlabel="steps of the dream", ylabel="mean squared error", ylim=(0, None), xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.canvas.draw()
+    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # pyright: ignore[reportAttributeAccessIssue]
+    pyplot.close(figure)
+    return picture
+
+
 def latent_kl_plot(path: Path, kl: np.ndarray, active: np.ndarray) -> None:
     """KL of each latent dimension, the highest first."""
     pyplot = canvas()

@@ -94,7 +94,7 @@ def rank_controllers(settings: dict[str, Any]) -> Path:
     own = {part: settings[part] for part in (*PARTS, *PIPELINE_PARTS, "seed", "snapshots")} | comparing
     recorded(path, own)
     pipeline = Pipeline(settings["name"], settings)
-    _, made = play_rounds(pipeline)
+    _, made, _ = play_rounds(pipeline)
     parts = {part: settings[part] for part in ("policy", "algo")}
     learning = {**settings["controller"], **parts, "snapshots": settings["snapshots"]}
     last = learn(pipeline, made, learning, None, ", from nothing")

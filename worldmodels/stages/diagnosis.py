@@ -15,7 +15,7 @@ from ..envs.make import versions
 from ..errors import UserError
 from ..evaluation.calibration import LEVELS, calibration, gaussian_nll, moments, probability_integral
 from ..evaluation.pictures import grid, write_png
-from ..evaluation.plots import calibration_plot, horizon_plot, latent_kl_plot
+from ..evaluation.plots import calibration_plot, horizon_plot, latent_kl_plot, outcomes_plot
 from ..memory import mixture
 from ..rollouts.files import write_json
 from ..rollouts.replay import Replay, replay_of
@@ -107,7 +107,8 @@ def diagnose_memory(
     before, give or take" (a Gaussian around the last z, its deviation that of training steps), and beside the one
     Gaussian that has the mixture's moments. Left alone, with the real actions, after `context` real steps: squared
     error of rewards, and of the summed reward; of the chance that the episode has ended; of pixels, beside those of
-    the last real frame and of V's reconstruction. diagnosis.json, calibration.png and horizon.png in the run folder.
+    the last real frame and of V's reconstruction. diagnosis.json, calibration.png, horizon.png and outcomes.png
+    (rewards and ends, predicted against real) in the run folder.
     """
     where = pick_device(device)
     models = Models(vision, memory, where)
@@ -117,7 +118,7 @@ def diagnose_memory(
     generator = torch.Generator(where).manual_seed(seed)
     train = replay_of(_some(opened, "train"), where).windows(windows, context, generator)
     window = _held_out(opened, where).windows(windows, context + horizon, generator)
-    ahead = one_step_ahead(models, window, train)
+    ahead, rewards = one_step_ahead(models, window, train)
     alone = left_alone(models, window, context, temperature)
     if not alone:
         raise UserError(f"no held-out episode is longer than context={context} steps; set a lower one")
@@ -126,6 +127,7 @@ def diagnose_memory(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]
     )
     horizon_plot(run.folder / "horizon.png", alone)
+    outcomes_plot(run.folder / "outcomes.png", *rewards, alone)
     parameters = sum(parameter.numel() for parameter in models.memory.parameters())
     found = {"parameters": parameters, "one_step_ahead": ahead, "left_alone": alone}
     write_json(run.folder / "diagnosis.json", found)
@@ -144,11 +146,12 @@ def diagnose_memory(
     )
 
 
-_FILES = (("diagnosis", "json"), ("calibration", "png"), ("horizon", "png"))
+_FILES = (("diagnosis", "json"), ("calibration", "png"), ("horizon", "png"), ("outcomes", "png"))
 
 
-def one_step_ahead(models: Models, window: Window, train: Window) -> dict[str, Any]:
-    """Calibration of M's mixture over the valid steps of `window`, and its nats beside simpler forecasts'."""
+def one_step_ahead(models: Models, window: Window, train: Window) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Calibration of M's mixture over the valid steps of `window`, its nats beside simpler forecasts', and the share of
+    the rewards' variance that M explains; and these rewards, predicted and real [N] each."""
     z, latents = _drawn(models, window.observation), _drawn(models, train.observation)
     prediction, _ = models.memory.network(z[:-1], window.action, window.first)
     valid, target = window.valid, z[1:]
@@ -162,10 +165,18 @@ def one_step_ahead(models: Models, window: Window, train: Window) -> dict[str, A
         "z_alone": gaussian_nll(target - centre, spread.expand_as(target)),
     }
     found = calibration(probability_integral(prediction.next_z, target)[valid].cpu().numpy())
+    rewards = [part[valid].cpu().numpy() for part in (prediction.reward, window.reward)]
     return {
         "nll": {name: float(each[valid].mean()) for name, each in nll.items()},
         "calibration": found._asdict(),
-    }
+        "reward_explained": explained(*rewards),
+    }, rewards
+
+
+def explained(predicted: np.ndarray, real: np.ndarray) -> float:
+    """The share of the variance of `real` that `predicted` explains, R²; 0 where it never varies."""
+    variance = float(np.var(real))
+    return 1 - float(np.mean((predicted - real) ** 2)) / variance if variance > 0 else 0.0
 
 
 def left_alone(models: Models, window: Window, context: int, temperature: float) -> dict[str, list[float]]:
@@ -191,7 +202,8 @@ def left_alone(models: Models, window: Window, context: int, temperature: float)
         if not valid.any():
             break
         predicted, real = predicted + forecast.reward, real + window.reward[t]
-        surviving = surviving * (1 - torch.sigmoid(forecast.terminated_logit))
+        chance = torch.sigmoid(forecast.terminated_logit)
+        surviving = surviving * (1 - chance)
         ended = window.terminated[t].float()
         errors = {
             "reward_error": (forecast.reward - window.reward[t]).square(),
@@ -200,6 +212,7 @@ def left_alone(models: Models, window: Window, context: int, temperature: float)
             "return_variance": (real - real[valid].mean()).square(),
             "ended_error": (1 - surviving - ended).square(),
             "ended": ended,
+            "end_chance": chance,
             "pixel_error": _pixel_error(models.vision.decode(dreamt), frame),
             "pixel_error_of_last_frame": _pixel_error(last, frame),
             "pixel_error_of_reconstruction": _pixel_error(_seen_again(models, frame), frame),

@@ -14,6 +14,7 @@ from ..rollouts.store import RolloutStore
 from ..tracking import figure, pick_device
 from .collect import collect
 from .controller import train_controller
+from .diagnosis import diagnose_memory, diagnose_vision
 from .dream_score import payable, score_dream
 from .evaluate import evaluate
 from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
@@ -56,21 +57,27 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
 
 
 def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
-    """All rounds, see `play_rounds`; then scores of the best C and of random play, and a film.
+    """All rounds, see `play_rounds`; then what the best one's V and M have learned, scores of its C and of random play,
+    and a film.
 
     Run again with the same settings, it goes on where it stopped.
     """
     pipeline = Pipeline(settings["name"], settings)
-    rounds, best = play_rounds(pipeline)
+    rounds, best, stores = play_rounds(pipeline)
+    seeded = {"seed": settings["seed"], "device": settings["device"]}
+    looking = dict(settings["diagnosis"])
+    models: Inputs = {"stores": list(stores), "vision": best.vision}
+    pipeline.stage("diagnosis of V", diagnose_vision, models, frames=looking.pop("frames"), **seeded)
+    pipeline.stage("diagnosis of M", diagnose_memory, {**models, "memory": best.memory}, **looking, **seeded)
     score(pipeline, best)
     score_random(pipeline)
-    seeded = {"seed": settings["seed"], "device": settings["device"]}
     pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
     return pipeline.rows, rounds
 
 
-def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made]:
-    """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; and the best C's models.
+def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
+    """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; the best C with its models,
+    and all stores.
 
     The pipeline's settings are the config's sections; `again` holds what differs from the second round on. V (unless
     its `again` section is null), M and C go on from the round before. With `validation.episodes`, C plays that many
@@ -100,7 +107,7 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made]:
         if out_of_patience(scores, settings["validation"]["patience"]):
             print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
             break
-    return rounds, best
+    return rounds, best, stores
 
 
 def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:

@@ -46,7 +46,8 @@ def report(run: str | Path) -> Path:
     else:
         raise UserError(f"{folder} is no run's folder; pass run=runs/train_vae/…/… or run=runs/pipeline/NAME")
     path = folder / "report.html"
-    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(title)}</title><style>{STYLE}</style>"
+    page = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    page += f"<title>{_text(title)}</title><style>{STYLE}</style>"
     path.write_text(f"{page}<link rel=icon href='data:,'><h1>{_text(title)}</h1>{body}</html>\n")
     return path
 
@@ -79,10 +80,10 @@ def _pipeline(folder: Path) -> str:
 
 
 def _folder_of(row: dict[str, Any]) -> Path | None:
-    """The run folder of a pipeline's row; None where it is gone, or where the row made a store alone."""
-    for artefact in row["artefacts"].values():
-        if (Path(artefact).parent / "lineage.json").is_file():
-            return Path(artefact).parent
+    """The run folder of a pipeline's row; None where it is gone."""
+    for folder in (Path(row.get("folder") or "."), *(Path(artefact).parent for artefact in row["artefacts"].values())):
+        if (folder / "lineage.json").is_file():
+            return folder
     return None
 
 

@@ -28,6 +28,7 @@ class Row(NamedTuple):
     artefacts: dict[str, str]
     scores: dict[str, float]
     resumed: bool
+    folder: str = ""  # of its run
 
 
 class Pipeline:
@@ -66,7 +67,17 @@ class Pipeline:
                 gc.collect()
             artefacts = {name: str(path) for name, path in result.artefacts.items()}
             seconds = time.perf_counter() - started
-            row = Row(label, seconds, result.samples, result.unit, result.metric, artefacts, result.scores, False)
+            row = Row(
+                label,
+                seconds,
+                result.samples,
+                result.unit,
+                result.metric,
+                artefacts,
+                result.scores,
+                False,
+                str(run.folder),
+            )
             outputs = {path: fingerprint(Path(path)) for path in artefacts.values()}
             # studies that run side by side share a pipeline: what another has finished meanwhile stays known
             finished = {**self._finished(), key: {"row": row._asdict(), "outputs": outputs}}

@@ -14,6 +14,7 @@ from ..envs.seeding import environment_seed
 from ..envs.spaces import as_features, restore
 from ..errors import UserError
 from ..evaluation.pictures import beside, captioned, enlarge, grid, write_png, write_webm, write_webp
+from ..evaluation.plots import error_strip
 from ..rollouts.behaviours import make_behaviour
 from ..rollouts.collect import play
 from ..tracking import Run, StageResult, pick_device
@@ -42,7 +43,8 @@ def dream_video(
 ) -> StageResult:
     """One held-out episode three times: real, reconstructed by V, and dreamt by M under the same actions.
 
-    The dream sees the first `skip` real steps, which warm M up, and from there only the actions. held: actions, each
+    The dream sees the first `skip` real steps, which warm M up, and from there only the actions. filmstrip.png has ten
+    frames of each, and below them the dream's squared error a pixel against its steps. held: actions, each
     kept up from there on in a dream of its own, side by side in actions.png; temperatures: of dreams under the
     episode's actions, in temperatures.png. All of them begin at one state and take the same random numbers. clip: the
     film as clip.webp as well, which a README shows.
@@ -83,7 +85,12 @@ def dream_video(
     film = [beside([captioned(enlarge(frames[t], 4), name) for name, frames in rows.items()]) for t in range(steps + 1)]
     write_webm(run.folder / "dream.webm", film, fps)
     artefacts = {"video": run.folder / "dream.webm", "filmstrip": run.folder / "filmstrip.png"}
-    write_png(artefacts["filmstrip"], filmstrip(rows))
+    names = {"dream": dream, "V's reconstruction": reconstruction, "the last frame that the dream saw": real[:1]}
+    errors = {
+        name: np.square((frames.astype(np.float32) - real) / 255).mean((1, 2, 3)) for name, frames in names.items()
+    }
+    strip = filmstrip(rows)
+    write_png(artefacts["filmstrip"], np.concatenate([strip, error_strip(errors, strip.shape[1])]))
     if clip:
         artefacts["clip"] = run.folder / "clip.webp"
         write_webp(artefacts["clip"], film, fps)
@@ -95,7 +102,7 @@ def dream_video(
         wilder = {f"dream, temperature {one:g}": dreamt(episode, one) for one in temperatures}
         artefacts["temperatures"] = run.folder / "temperatures.png"
         write_png(artefacts["temperatures"], filmstrip({"real": real, **wilder}))
-    error = np.square((dream.astype(np.float32) - real) / 255).mean((1, 2, 3))
+    error = errors["dream"]
     return StageResult(
         steps,
         "steps",
