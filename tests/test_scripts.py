@@ -481,6 +481,9 @@ def test_a_controller_travels_with_its_v_and_m(models):
     assert after == pytest.approx(before, abs=0.5)
     about = json.loads((folder / "moved/controller.json").read_text())["facts"]
     assert about["scores"]["summary"]["n"] == 3 and about["command"].startswith("python")
+    assert about["settings"]["algo"]["updates"] == 3 and about["seed"] == 0 and "torch" in about["versions"]
+    told = json.loads((folder / "moved/vision.json").read_text())["facts"]
+    assert told["settings"]["vision"]["update_steps"] == 12 and "validation/kl" in told["validation"]
     dreams = made(run(folder, "evaluate_dream", f"checkpoint={moved}", "dreams=9", "horizon=4"), "scores")
     assert len(json.loads((folder / dreams).read_text())["returns"]) == 9
     (folder / "moved/vision.safetensors").write_bytes(b"damaged")

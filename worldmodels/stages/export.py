@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ def export_checkpoint(
     """Write vision, memory and controller as .safetensors in half precision, each with its JSON; returns their paths.
 
     A C that was trained with a model; `starts` of M's contexts are kept, those with the road that M expects most of.
-    scores: a scores.json of `evaluate`, whose summary goes into controller.json with the commands that made it all.
-    Raises UserError where C has no model.
+    Each JSON tells how its part was made, see `_story`. scores: a scores.json of `evaluate`, whose summary goes into
+    controller.json. Raises UserError where C has no model.
     """
     if starts < 1:
         raise UserError(f"starts={starts} leaves no dream to begin; set 1 or more")
@@ -35,16 +36,16 @@ def export_checkpoint(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
 
-    own = {**models.vision_checkpoint.facts, "command": _command(models.vision_checkpoint.path)}
+    own = {**models.vision_checkpoint.facts, **_story(models.vision_checkpoint.path)}
     vision = checkpoints.export(models.vision_checkpoint, folder, "vision", own)
 
     own = dict(models.memory_checkpoint.facts) | {"contexts": _best_contexts(models, starts)}
     own |= {"vision": vision.name, "vision_sha256": checkpoints.sha256(vision)}
-    own |= {"command": _command(models.memory_checkpoint.path)}
+    own |= _story(models.memory_checkpoint.path)
     memory = checkpoints.export(models.memory_checkpoint, folder, "memory", own)
 
     own = {**facts, "vision": vision.name, "vision_sha256": checkpoints.sha256(vision), "memory": memory.name}
-    own |= {"memory_sha256": checkpoints.sha256(memory), "command": _command(read.path)}
+    own |= {"memory_sha256": checkpoints.sha256(memory), **_story(read.path)}
     if scores is not None:
         content = json.loads(Path(scores).read_text())
         if content["policy"]["controller"]["sha256"] != read.sha256:
@@ -62,7 +63,20 @@ def _best_contexts(models: Models, count: int) -> dict[str, torch.Tensor]:
     return {name: value[:, best] for name, value in plain.items()}
 
 
-def _command(path: Path) -> Any:
-    """The command that made a checkpoint, as its run's folder tells; None where the folder is gone."""
-    lineage = path.with_name("lineage.json")
-    return json.loads(lineage.read_text())["command"] if lineage.is_file() else None
+def _story(path: Path) -> dict[str, Any]:
+    """How a checkpoint was made, as its run's folder tells: the command, the day, the seed, the settings, versions,
+    and its figures on held-out data where it was the best; the command is None where the folder is gone."""
+    if not path.with_name("lineage.json").is_file():
+        return {"command": None}
+    lineage = json.loads(path.with_name("lineage.json").read_text())
+    settings = json.loads(path.with_name("config.json").read_text())
+    story = {name: lineage[name] for name in ("command", "started", "seed", "versions")}
+    story["settings"] = {name: value for name, value in settings.items() if name not in ("runs", "data", "wandb")}
+    with path.with_name("metrics.csv").open() as file:
+        looks = [row for row in csv.DictReader(file) if row.get("validation/loss")]
+    if looks:
+        best = min(looks, key=lambda row: float(row["validation/loss"]))
+        story["validation"] = {
+            name: float(best[name]) for name in best if name.startswith("validation/") and best[name]
+        }
+    return story
