@@ -6,6 +6,7 @@ Light on purpose: worker processes import the script that started them, so heavy
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,7 +27,7 @@ def command(task):
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             fail(f"{missing[0]} is not set; run: python scripts/{script} {missing[0]}=…")
-        settings = OmegaConf.to_container(config, resolve=True)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
         if "wandb" in settings:
             choices = HydraConfig.get().runtime.choices
             settings["wandb"]["tags"] = [choices[group] for group in ("preset", "study") if group in choices]

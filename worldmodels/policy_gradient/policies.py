@@ -127,6 +127,7 @@ class Policy(nn.Module):
     """
 
     kind = "policy"
+    sharpness: Tensor
 
     def __init__(
         self,

@@ -118,7 +118,7 @@ def diagnose_memory(
     generator = torch.Generator(where).manual_seed(seed)
     train = replay_of(_some(opened, "train"), where).windows(windows, context, generator)
     window = _held_out(opened, where).windows(windows, context + horizon, generator)
-    ahead, rewards = one_step_ahead(models, window, train)
+    ahead, (predicted, real) = one_step_ahead(models, window, train)
     alone = left_alone(models, window, context, temperature)
     if not alone:
         raise UserError(f"no held-out episode is longer than context={context} steps; set a lower one")
@@ -127,7 +127,7 @@ def diagnose_memory(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]
     )
     horizon_plot(run.folder / "horizon.png", alone)
-    outcomes_plot(run.folder / "outcomes.png", *rewards, alone)
+    outcomes_plot(run.folder / "outcomes.png", predicted, real, alone)
     parameters = sum(parameter.numel() for parameter in models.memory.parameters())
     found = {"parameters": parameters, "one_step_ahead": ahead, "left_alone": alone}
     write_json(run.folder / "diagnosis.json", found)
@@ -149,7 +149,9 @@ def diagnose_memory(
 _FILES = (("diagnosis", "json"), ("calibration", "png"), ("horizon", "png"), ("outcomes", "png"))
 
 
-def one_step_ahead(models: Models, window: Window, train: Window) -> tuple[dict[str, Any], list[np.ndarray]]:
+def one_step_ahead(
+    models: Models, window: Window, train: Window
+) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     """Calibration of M's mixture over the valid steps of `window`, its nats beside simpler forecasts', and the share of
     the rewards' variance that M explains; and these rewards, predicted and real [N] each."""
     z, latents = _drawn(models, window.observation), _drawn(models, train.observation)
@@ -165,7 +167,7 @@ def one_step_ahead(models: Models, window: Window, train: Window) -> tuple[dict[
         "z_alone": gaussian_nll(target - centre, spread.expand_as(target)),
     }
     found = calibration(probability_integral(prediction.next_z, target)[valid].cpu().numpy())
-    rewards = [part[valid].cpu().numpy() for part in (prediction.reward, window.reward)]
+    rewards = prediction.reward[valid].cpu().numpy(), window.reward[valid].cpu().numpy()
     return {
         "nll": {name: float(each[valid].mean()) for name, each in nll.items()},
         "calibration": found._asdict(),
