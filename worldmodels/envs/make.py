@@ -171,4 +171,5 @@ def processor() -> str:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(": ", 1)[1] if lines else model
     gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{model}, {default_workers()} cores{gpu}"
+    count = default_workers()
+    return f"{model}, {count} core{'s' if count > 1 else ''}{gpu}"
