@@ -77,6 +77,7 @@ LATER = {
     "vision.clip_norm": None,
     "algo.points": False,
     "algo.sharpen": 1.0,
+    "collect.noise_correlation": 0.0,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
