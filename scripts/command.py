@@ -30,7 +30,8 @@ def command(task):
         settings: Any = OmegaConf.to_container(config, resolve=True)
         if "wandb" in settings:
             choices = HydraConfig.get().runtime.choices
-            settings["wandb"]["tags"] = [choices[group] for group in ("preset", "study") if group in choices]
+            own = [choices[group] for group in ("preset", "study") if group in choices]
+            settings["wandb"]["tags"] = own + settings["wandb"].get("tags", [])
         try:
             task(settings)
         except UserError as error:  # here, since Hydra adds a line of its own to what passes it

@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ class Run:
         (self.folder / "config.json").write_text(json.dumps(self.settings, indent=1) + "\n")
         content = {
             "stage": self.stage,
-            "command": shlex.join([Path(sys.executable).name, *_relative(sys.argv)]),
+            "command": typed(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "seed": self.seed,
             "inputs": {name: {"path": str(path), "sha256": sha256(path)} for name, path in inputs.items()},
@@ -223,10 +222,10 @@ class Run:
             )
 
 
-def _relative(arguments: Iterable[str]) -> list[str]:
-    """Command-line words without the machine's folders."""
+def typed() -> str:
+    """The command of this process as it would be typed, without the machine's folders."""
     here = str(Path.cwd()) + os.sep
-    return [word.replace(here, "") for word in arguments]
+    return shlex.join([Path(sys.executable).name, *(word.replace(here, "") for word in sys.argv)])
 
 
 def figure(rate: float) -> str:

@@ -73,7 +73,7 @@ def test_a_policy_gets_sharper_by_the_same_factor_each_update():
         assert ppo.policy.sharpness == 1
         assert torch.allclose(ppo.policy(batch.state)[0].log_prob(batch.action), batch.log_prob, atol=1e-6)
     with pytest.raises(UserError, match=r"algo\.sharpen"):
-        make(A2C, Corridor(), sharpen=0.0)
+        make(A2C, Corridor(), sharpen=0.5)
 
 
 def test_the_next_rollout_goes_on_where_the_last_one_stopped():

@@ -16,7 +16,7 @@ def test_it_runs_resumes_and_notices_changes(settings, capsys):
     rows = run_pipeline(settings)
     stages = [row.stage for row in rows]
     assert stages[:4] == ["collect 1", "V 1", "M 1", "C in the dream 1"]
-    assert stages[-3:] == ["evaluate C", "evaluate random", "video"]
+    assert stages[-5:] == ["evaluate C", "evaluate random", "video", "diagnosis of V", "diagnosis of M"]
     assert not any(row.resumed for row in rows)
     for row in rows:
         assert all(Path(path).exists() for path in row.artefacts.values())

@@ -59,6 +59,15 @@ def test_the_command_of_a_study_still_makes_it(study):
         assert len(seed["returns"]) == settings["evaluation"]["episodes"]
 
 
+def test_a_key_that_came_later_changes_nothing_at_its_default_alone():
+    """A sweep's learners have algorithms too; in `again`, what is absent stays as the first round had it."""
+    before, after = {"updates": 1}, {"updates": 1, "sharpen": 1.0}
+    assert differing({"algo": before}, {"algo": after}) == []
+    assert differing({"learners": {"a2c": {"algo": before}}}, {"learners": {"a2c": {"algo": after}}}) == []
+    assert differing({"algo": before}, {"algo": {**after, "sharpen": 3.0}}) != []
+    assert differing({"again": {"algo": before}}, {"again": {"algo": after}}) != []
+
+
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "configs" / "study").glob("*.yaml")))
 def test_every_study_names_what_the_tables_need(study):
     from hydra import compose, initialize_config_dir

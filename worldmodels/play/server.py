@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hmac
 import html
 import json
@@ -129,10 +128,7 @@ class Player:
         due = time.monotonic()
         while not (self.socket.closed or self.gone):
             if time.monotonic() - self.last_heard > IDLE_SECONDS:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PATIENCE):
-                        await self.socket.close(code=4000, message=b"idle")
-                self.cut()
+                await self.leave(4000, "idle")
                 return
             if not self.paused or self.steps_due:
                 self.steps_due = max(0, self.steps_due - 1)
@@ -141,6 +137,15 @@ class Player:
                 await self.show(view)
             due = max(due + 1 / frames_per_second, time.monotonic() - 1)
             await asyncio.sleep(max(0.001, due - time.monotonic()))
+
+    async def leave(self, code: int, why: str) -> None:
+        """Close the connection; cut off a browser that does not answer."""
+        try:
+            async with asyncio.timeout(PATIENCE / 4):
+                await self.socket.close(code=code, message=why.encode())
+        except TimeoutError:
+            self.gone = True
+            self.cut()
 
     async def show(self, view: View) -> None:
         await self.send(as_text(view))
@@ -243,15 +248,7 @@ class Server:
         self.players.discard(player)
 
     async def _send_all_home(self, _: web.Application) -> None:
-        await asyncio.gather(*(self._send_home(player) for player in self.players))
-
-    async def _send_home(self, player: Player) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE / 4):
-                await player.socket.close(code=1001, message=b"the server stops")
-        except TimeoutError:
-            player.gone = True
-            player.cut()
+        await asyncio.gather(*(player.leave(1001, "the server stops") for player in self.players))
 
     async def _greet_and_run(self, player: Player) -> None:
         try:
@@ -261,7 +258,7 @@ class Server:
             pass
         except Exception:
             logging.getLogger(__name__).exception("a player's world has failed")
-            await player.socket.close(code=1011, message=b"the world has failed")
+            await player.leave(1011, "the world has failed")
 
     async def _greet(self, player: Player) -> None:
         session = player.session
@@ -285,14 +282,14 @@ class Server:
         """Until the connection ends, or says something that it must not."""
         async for message in player.socket:
             if message.type != WSMsgType.TEXT:
-                await player.socket.close(code=1003, message=b"text alone")
+                await player.leave(1003, "text alone")
             elif not player.may_speak():
-                await player.socket.close(code=1008, message=b"too many messages")
+                await player.leave(1008, "too many messages")
             else:
                 try:
                     order = parsed(message.data)
                 except BadMessage as error:
-                    await player.socket.close(code=1008, message=str(error).encode())
+                    await player.leave(1008, str(error))
                     continue
                 view = await asyncio.shield(self._obeyed(player, order))
                 if view is not None:

@@ -22,7 +22,8 @@ class PolicyGradient(Learner):
     critic_learning_rate: of the critic's own layers, if not the others'. points: each reward that is not 0 ends what is
     summed up, as a point of Pong ends what the actions before it are to answer for (Karpathy 2016, "Pong from pixels").
     sharpen: to how many times `Policy.sharpness` grows over the training, by the same factor each update: what is
-    learned draws near to what is scored, the greedy action, whatever the gradient does to π's spread.
+    learned draws near to what is scored, the greedy action, whatever the gradient does to π's spread. Each training
+    begins at 1, also where it goes on with a C that has become sharp.
     """
 
     shown = ("train/return", "train/entropy")
@@ -47,8 +48,8 @@ class PolicyGradient(Learner):
     ):
         if points and estimator.baseline == "optimal":
             raise UserError("algo.baseline=optimal weighs whole episodes; set algo.points=false")
-        if sharpen <= 0:
-            raise UserError(f"algo.sharpen must be above 0, not {sharpen}; 1 changes nothing")
+        if sharpen < 1:
+            raise UserError(f"algo.sharpen must be at least 1, which changes nothing, not {sharpen}")
         super().__init__(policy, world, steps, learning_rate, max_gradient_norm, anneal, reward_scale)
         self.estimator, self.normalize_advantage = estimator, normalize_advantage
         self.entropy_weight, self.critic_learning_rate = entropy_weight, critic_learning_rate

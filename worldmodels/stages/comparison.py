@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..evaluation.plots import worlds_plot
 from ..evaluation.statistics import rank_correlation
 from ..rollouts.files import write_json
-from ..tracking import Run, StageResult
+from ..tracking import Run, StageResult, typed
 from .dream_score import score_dream
 from .evaluate import evaluate, returns_in
 from .pipeline import learn, play_rounds
@@ -106,9 +106,8 @@ def rank_controllers(settings: dict[str, Any]) -> Path:
     found = json.loads(Path(ranked.artefacts["comparison"]).read_text())
     for one in found["controllers"]:  # by the update, since a path is of this machine
         one["update"] = int(Path(one.pop("checkpoint")).stem.removeprefix("snapshot_"))
-    command = f"python scripts/rank_controllers.py preset={settings['name']}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**heading(pipeline, command, own), **circumstances(), **found})
+    write_json(path, {**heading(pipeline, typed(), own), **circumstances(), **found})
     print(ranked.metric, flush=True)
     return path
 

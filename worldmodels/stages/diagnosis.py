@@ -121,7 +121,10 @@ def diagnose_memory(
     ahead, (predicted, real) = one_step_ahead(models, window, train)
     alone = left_alone(models, window, context, temperature)
     if not alone:
-        raise UserError(f"no held-out episode is longer than context={context} steps; set a lower one")
+        raise UserError(
+            f"no held-out episode is longer than context={context} steps; set a lower one (in a pipeline, "
+            "diagnosis.context)"
+        )
 
     calibration_plot(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]

@@ -64,17 +64,20 @@ def _best_contexts(models: Models, count: int) -> dict[str, torch.Tensor]:
 
 
 def _story(path: Path) -> dict[str, Any]:
-    """How a checkpoint was made, as its run's folder tells: the command, the day, the seed, the settings, versions,
-    and its figures on held-out data where it was the best; the command is None where the folder is gone."""
+    """How a checkpoint was made, as its run's folder tells: the command, the time, the seed, versions, the settings
+    but those that are paths, and of the best of a training its figures on held-out data. The command is None where the
+    folder is gone."""
     if not path.with_name("lineage.json").is_file():
         return {"command": None}
     lineage = json.loads(path.with_name("lineage.json").read_text())
     settings = json.loads(path.with_name("config.json").read_text())
     story = {name: lineage[name] for name in ("command", "started", "seed", "versions")}
-    story["settings"] = {name: value for name, value in settings.items() if name not in ("runs", "data", "wandb")}
-    with path.with_name("metrics.csv").open() as file:
-        looks = [row for row in csv.DictReader(file) if row.get("validation/loss")]
-    if looks:
+    paths = {name for name, value in settings.items() if isinstance(value, str | list) and "/" in str(value)}
+    story["settings"] = {name: value for name, value in settings.items() if name not in paths | {"wandb", "runs"}}
+    metrics = path.with_name("metrics.csv")
+    if path.stem == "best" and metrics.is_file():
+        with metrics.open() as file:
+            looks = [row for row in csv.DictReader(file) if row.get("validation/loss")]
         best = min(looks, key=lambda row: float(row["validation/loss"]))
         story["validation"] = {
             name: float(best[name]) for name in best if name.startswith("validation/") and best[name]

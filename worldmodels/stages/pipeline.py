@@ -52,27 +52,22 @@ class Made(NamedTuple):
 
 
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
-    """`run_rounds`, for those who want its rows alone."""
-    return run_rounds(settings)[0]
-
-
-def run_rounds(settings: dict[str, Any]) -> tuple[list[Row], list[Round]]:
-    """All rounds, see `play_rounds`; then what the best one's V and M have learned, scores of its C and of random play,
-    and a film.
+    """All rounds, see `play_rounds`; then scores of the best C and of random play, a film, and what V and M of that
+    round have learned.
 
     Run again with the same settings, it goes on where it stopped.
     """
     pipeline = Pipeline(settings["name"], settings)
-    rounds, best, stores = play_rounds(pipeline)
+    _, best, stores = play_rounds(pipeline)
+    score(pipeline, best)
+    score_random(pipeline)
     seeded = {"seed": settings["seed"], "device": settings["device"]}
+    pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
     looking = dict(settings["diagnosis"])
     models: Inputs = {"stores": list(stores), "vision": best.vision}
     pipeline.stage("diagnosis of V", diagnose_vision, models, frames=looking.pop("frames"), **seeded)
     pipeline.stage("diagnosis of M", diagnose_memory, {**models, "memory": best.memory}, **looking, **seeded)
-    score(pipeline, best)
-    score_random(pipeline)
-    pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
-    return pipeline.rows, rounds
+    return pipeline.rows
 
 
 def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:

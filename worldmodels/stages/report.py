@@ -81,10 +81,9 @@ def _pipeline(folder: Path) -> str:
 
 def _folder_of(row: dict[str, Any]) -> Path | None:
     """The run folder of a pipeline's row; None where it is gone."""
-    for folder in (Path(row.get("folder") or "."), *(Path(artefact).parent for artefact in row["artefacts"].values())):
-        if (folder / "lineage.json").is_file():
-            return folder
-    return None
+    own = [Path(row["folder"])] if row.get("folder") else []  # rows of before do not say it
+    candidates = own + [Path(artefact).parent for artefact in row["artefacts"].values()]
+    return next((folder for folder in candidates if (folder / "lineage.json").is_file()), None)
 
 
 def _run(folder: Path) -> str:

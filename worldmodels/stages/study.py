@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +24,7 @@ from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate, returns_in
-from .pipeline import run_rounds
+from .pipeline import play_rounds, score
 from .resumable import Pipeline
 
 POINTS = 200  # kept of a learning curve
@@ -90,7 +91,8 @@ def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
         lines = []
         for key in [*recorded, *(key for key in now if key not in recorded)]:
             own = f"{place}.{key}" if place else key
-            before = LATER.get(".".join(own.split(".")[-2:]), "absent")  # also of a sweep's learners
+            # of a sweep's learners too, but not of `again`, where what is absent stays as it was
+            before = LATER.get(re.sub(r"^learners\.\w+\.", "", own), "absent")
             lines += differing(recorded.get(key, before), now.get(key, before), own)
         return lines
     return [] if recorded == now else [f"{place} is {recorded} there, {now} here"]
@@ -173,17 +175,18 @@ def _model_free(settings: dict[str, Any], seed: int) -> dict[str, Any]:
 def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """What one seed has to show. Studies share a pipeline for each seed, and so the stages that they have in common."""
     name = f"studies_s{seed}"
-    rows, rounds = run_rounds({**settings, "name": name, "seed": seed})
+    pipeline = Pipeline(name, {**settings, "name": name, "seed": seed})
+    rounds, best, _ = play_rounds(pipeline)
+    scored = score(pipeline, best)
     if settings["validation"]["episodes"]:
         curve = [(one.frames, round(one.validation or 0.0, 3)) for one in rounds]
     else:
         curve, frames = [], 0
-        for row in rows:
+        for row in pipeline.rows:
             if row.scores.get("env_steps"):  # a dream has none
                 points = curve_of(Path(row.artefacts["checkpoint"]).parent / "metrics.csv")
                 curve += [(step + frames, value) for step, value in points]
             frames += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))
-    scored = next(row for row in rows if row.stage == "evaluate C")
     found = _found(scored.artefacts["scores"], rounds[-1].frames, rounds[-1].seconds, curve)
     return {**found, "rounds": [one._asdict() for one in rounds]}
 
