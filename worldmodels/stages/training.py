@@ -26,7 +26,7 @@ for text in (".*IterableDataset.*", ".*does not have many workers.*", ".*LeafSpe
 
 
 class ShowProgress(Callback):
-    """A Progress that counts update steps, with the metrics named; they and the time go into metrics.csv too."""
+    """A Progress that counts update steps, with the metrics named; the count and the time go into metrics.csv too."""
 
     def __init__(self, progress: Progress, *metrics: str):
         self.progress, self.metrics = progress, metrics
