@@ -7,9 +7,10 @@ import pytest
 import torch
 from wandb_server import wandb_server  # noqa: F401  a fixture
 
+from worldmodels.envs.workers import default_workers
 from worldmodels.types import Episode
 
-torch.set_num_threads(2)
+torch.set_num_threads(min(2, default_workers()))  # more threads than cores wait for each other
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Rules for training on CarRacing, on tracks of our own making and on real ones."""
 
+import math
 from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pytest
 
-from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd
+from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, _place
 
 
 def rule_of(env, kind):
@@ -48,13 +49,75 @@ def test_the_rule_applies_to_a_share_of_the_seeds():
     assert 4 <= sum(drawn) <= 16 and drawn[:5] == [applies(seed) for seed in range(5)]
 
 
+def lost(**rules):
+    return gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_start=1.0, **rules)
+
+
+def test_episodes_begin_on_the_meadow():
+    """On the seed's own track, beside the tile that is named, whole, and with as much speed as the rule says."""
+    env, plain = lost(), gymnasium.make("worldmodels/CarRacing-v3", size=64)
+    places = []
+    for seed in range(8):
+        observation, info = env.reset(seed=seed)
+        plain.reset(seed=seed)
+        track, car = env.unwrapped.track, env.unwrapped.car
+        assert track == plain.unwrapped.track and env.observation_space.contains(observation)
+        _, beta, x, y = track[info["tile"]]
+        away = car.hull.position[0] - x, car.hull.position[1] - y
+        assert 7 < math.hypot(*away) < 52, "8 to 50, and a frame's way of up to 1.2"
+        assert abs(-math.sin(beta) * away[0] + math.cos(beta) * away[1]) < 1.3, "across the road, not along it"
+        assert math.hypot(*car.hull.linearVelocity) < 60.5
+        for wheel, stock in zip(car.wheels, plain.unwrapped.car.wheels, strict=True):
+            own = plain.unwrapped.car.hull.GetLocalPoint(stock.position)
+            assert tuple(car.hull.GetLocalPoint(wheel.position)) == pytest.approx(tuple(own), abs=0.05)
+            forward = wheel.GetWorldVector((0, 1))
+            speed = forward[0] * wheel.linearVelocity[0] + forward[1] * wheel.linearVelocity[1]
+            assert wheel.omega * wheel.wheel_rad == pytest.approx(speed, abs=1.0), "rolling, not sliding"
+        places.append((tuple(car.hull.position), car.hull.angle))
+    assert len(set(places)) == 8
+    env.reset(seed=7)
+    assert (tuple(env.unwrapped.car.hull.position), env.unwrapped.car.hull.angle) == places[-1]
+
+
+def test_a_share_of_the_episodes_begins_there():
+    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_start=0.25)
+    drawn = ["tile" in env.reset(seed=seed)[1] for seed in range(40)]
+    assert 4 <= sum(drawn) <= 16
+    with pytest.raises(ValueError, match="off_road_start must be from 0 to 1, not 2"):
+        gymnasium.make("worldmodels/CarRacing-v3", off_road_start=2.0)
+
+
+def brake(env, seed, arrive_after=None):
+    """The full brake from the start on, put onto the first tile before frame `arrive_after`: frames until an end."""
+    env.reset(seed=seed)
+    car, first = env.unwrapped.car, env.unwrapped.track[0]
+    for frame in range(1, 1001):
+        if frame == arrive_after:
+            _place(car, first[2:], first[1], 0.0)
+        _, _, terminated, truncated, _ = env.step(np.array([0, 0, 1], np.float32))
+        if terminated or truncated:
+            break
+    return frame, terminated
+
+
+def test_who_does_not_find_the_road_is_out_and_who_does_drives_on():
+    env = lost(off_road_frames=6)
+    ends = {seed: brake(env, seed) for seed in range(8)}
+    stays = [seed for seed, end in ends.items() if end == (200, True)]
+    assert len(stays) >= 4, "not after 6 frames: they have not been on the road"
+    assert all(end == (1000, False) or end[0] < 200 for seed, end in ends.items() if seed not in stays), (
+        "those slid over it"
+    )
+    assert brake(env, stays[0], arrive_after=150) == (1000, False)
+
+
 class _Track(gymnasium.Env):
     """A closed road of 40 tiles; an action lists the tiles that the wheels stand on."""
 
     def reset(self, **options):
         self.road = [SimpleNamespace(idx=number, road_visited=False) for number in range(40)]
         self.car = SimpleNamespace(wheels=[])
-        return None, {}
+        return None, options.get("options", {})
 
     def step(self, action):
         self.car.wheels = [SimpleNamespace(tiles=[self.road[number]]) for number in action]
@@ -83,6 +146,9 @@ def test_missed_tiles_are_charged_once_passed_by():
     track.reset()
     assert track.step([0])[1] == 1
     assert track.step([30])[1] == 1, "behind the start, not far ahead of it"
+    track.reset(options={"tile": 20})
+    assert track.step([22])[1] == 1, "what lies behind a start on the way is not missed"
+    assert track.step([31])[1] == 1 - 10 * 2, "20 and 21"
 
 
 class _Ending(gymnasium.Env):

@@ -11,7 +11,7 @@ from worldmodels.stages import study
 from worldmodels.stages.study import differing, run_study
 
 SEED = {"returns": [1.0, 3.0], "env_steps": 10, "seconds": 1.0, "curve": []}
-PIPELINE = dict.fromkeys(("collect", "vision", "memory", "controller", "world", "validation", "guard", "again"))
+PIPELINE = dict.fromkeys(set(study.PIPELINE_PARTS) - {"rounds"})
 
 
 @pytest.fixture

@@ -2,10 +2,83 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium
 import numpy as np
+
+
+def _on_road(env: gymnasium.Env) -> bool:
+    car: Any = env.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
+    return any(wheel.tiles for wheel in car.wheels)
+
+
+def _stream(env: gymnasium.Env, number: int) -> np.random.Generator:
+    """Random numbers of an episode's own, since the environment's make the track."""
+    return np.random.default_rng([env.unwrapped.np_random_seed, number])  # pyright: ignore[reportArgumentType]
+
+
+class OffRoadStart(gymnasium.Wrapper):
+    """Begin `share` of the episodes, drawn by their seeds, somewhere on the meadow, as after a slide.
+
+    A policy that hardly ever leaves the road never learns the way back, and the one slide of twenty laps then costs
+    the whole lap. Here the car is up to REACH units beside some tile, turned anyhow, with a speed of up to SPEED. Who
+    has not come to the road after PATIENCE frames is out (terminated). The tile is info["tile"] of `reset`.
+    """
+
+    REACH = (8.0, 50.0)  # world units from the middle of the road, which is 6.7 to each side
+    SPEED = 60.0  # world units a second; on the road 50 to 90 are usual
+    PATIENCE = 200
+
+    def __init__(self, env: gymnasium.Env, share: float):
+        if not 0 <= share <= 1:
+            raise ValueError(f"off_road_start must be from 0 to 1, not {share}")
+        super().__init__(env)
+        self.share = share
+        self.lost: int | None = None  # frames since the start; None: on the road, or as stock
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        self.lost = None
+        random = _stream(self, 4)
+        if random.random() < self.share:
+            self.lost = 0
+            car_racing: Any = self.unwrapped
+            tile = int(random.integers(len(car_racing.track)))
+            _, beta, x, y = car_racing.track[tile]
+            side = random.choice([-1.0, 1.0]) * random.uniform(*self.REACH)
+            _place(
+                car_racing.car,
+                (x + side * math.cos(beta), y + side * math.sin(beta)),
+                random.uniform(-math.pi, math.pi),
+                random.uniform(0.0, self.SPEED),
+            )
+            car_racing.t = 1.0  # the camera has come down
+            observation = car_racing.step(None)[0]
+            info = {**info, "tile": tile}
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if self.lost is not None:
+            self.lost = None if _on_road(self) else self.lost + 1
+            terminated = terminated or self.lost == self.PATIENCE
+        return observation, reward, terminated, truncated, info
+
+
+def _place(car: Any, position: tuple[float, float], angle: float, speed: float) -> None:
+    """Move the whole car, its wheels straight ahead and rolling."""
+    old, turn = tuple(car.hull.position), angle - car.hull.angle
+    cos, sin = math.cos(turn), math.sin(turn)
+    velocity = (-speed * math.sin(angle), speed * math.cos(angle))
+    for body in (car.hull, *car.wheels):
+        x, y = body.position[0] - old[0], body.position[1] - old[1]
+        body.position = (position[0] + x * cos - y * sin, position[1] + x * sin + y * cos)
+        body.angle += turn
+        body.linearVelocity = velocity
+    for wheel in car.wheels:
+        wheel.omega = speed / wheel.wheel_rad
 
 
 class OffRoadEnd(gymnasium.Wrapper):
@@ -16,6 +89,7 @@ class OffRoadEnd(gymnasium.Wrapper):
     would have followed. Rewards stay the stock ones.
 
     share: of the episodes, drawn by their seeds, to which the rule applies; in the others a policy learns the way back.
+    Nobody has left the road who has not been there, see `OffRoadStart`.
     """
 
     def __init__(self, env: gymnasium.Env, frames: int, share: float = 1.0):
@@ -25,19 +99,19 @@ class OffRoadEnd(gymnasium.Wrapper):
             raise ValueError(f"off_road_share must be from 0 to 1, not {share}")
         super().__init__(env)
         self.frames, self.share = frames, share
-        self.away, self.applies = 0, True
+        self.away, self.arrived, self.applies = 0, False, True
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         found = self.env.reset(**options)
-        self.away = 0
-        # a stream of its own: the environment's makes the track
-        self.applies = bool(np.random.default_rng([self.unwrapped.np_random_seed, 3]).random() < self.share)
+        self.away, self.arrived = 0, False
+        self.applies = bool(_stream(self, 3).random() < self.share)
         return found
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
-        self.away = 0 if any(wheel.tiles for wheel in car.wheels) else self.away + 1
+        on_road = _on_road(self)
+        self.arrived = self.arrived or on_road
+        self.away = 0 if on_road or not self.arrived else self.away + 1
         out = self.applies and self.away >= self.frames
         return observation, reward, terminated or out, truncated, info
 
@@ -73,9 +147,9 @@ class MissedTilePrice(gymnasium.Wrapper):
         self.passed = 0  # all tiles up to here were touched, or charged
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        found = self.env.reset(**options)
-        self.passed = 0
-        return found
+        observation, info = self.env.reset(**options)
+        self.passed = info.get("tile", 0)
+        return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
