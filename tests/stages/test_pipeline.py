@@ -73,44 +73,6 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
 
 
-def test_the_finish_goes_on_with_the_best_of_c_alone(settings, monkeypatch):
-    """C's validation means are made up: 3, 5, 4, and 2 after the finish, which goes on with the second C."""
-    from worldmodels.stages import pipeline as module
-
-    settings |= {"rounds": 3, "finish": {"algo": {"updates": 2}, "controller": {"temperature": 1.5}}}
-    settings["again"]["controller"] = {"horizon": 3}
-    settings["validation"]["episodes"] = 2
-    means, learned = iter((3.0, 5.0, 4.0, 2.0)), []
-    played, train = module.evaluate, module.train_controller
-
-    def evaluate(run, **options):
-        result = played(run, **options)
-        if options["split"] == "validation":
-            result.scores["mean"] = next(means)
-        return result
-
-    def train_controller(run, **options):
-        learned.append(options)
-        return train(run, **options)
-
-    monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(module, "train_controller", train_controller)
-    rows = {row.stage: row for row in run_pipeline(settings)}
-    assert "C in the dream 4" in rows and "collect 4" not in rows and "V 4" not in rows and "M 4" not in rows
-    second, last = (str(rows[f"C in the dream {number}"].artefacts["checkpoint"]) for number in (2, 4))
-    assert str(learned[3]["continue_from"]) == second != last
-    assert [str(learned[3][model]) for model in ("vision", "memory")] == [
-        str(learned[1][model]) for model in ("vision", "memory")
-    ]
-    changed = [(one["algo"]["updates"], one["temperature"], one["horizon"]) for one in learned]
-    usual = settings["algo"]["updates"]
-    assert changed == [(usual, 1.0, 4), (usual, 1.0, 3), (usual, 1.0, 3), (2, 1.5, 3)]
-    read = json.loads(Path(rows["evaluate C"].artefacts["scores"]).read_text())["policy"]["controller"]
-    assert read["path"] == second, "still the best one"
-    rounds = json.loads((Path(settings["runs"]) / "pipeline" / "small" / "rounds.json").read_text())
-    assert [one["validation"] for one in rounds] == [3, 5, 4, 2]
-
-
 def test_rivals_of_a_doubted_dream(settings):
     """Trained beside M from other weights, in the second round they go on; C names them among its inputs."""
     settings["controller"]["doubt"] = 2.0
@@ -176,8 +138,6 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"again": {"algo": {"speed": 1}}},
-        {"finish": {"vision": {}}},
-        {"finish": {"algo": {"speed": 1}}},
         {"world": "moon"},
         {"rounds": 0},
         {"device": "tpu"},

@@ -134,7 +134,8 @@ class MissedTilePrice(gymnasium.Wrapper):
 
     A lap ends only when every tile was touched: one tile missed costs what the clock takes until the end, some 15
     points, hundreds of frames later and so next to nothing to a policy that discounts the future. A tile counts as
-    missed once the foremost wheel is more than BEHIND tiles ahead of it; coming back for it brings nothing back.
+    missed once the foremost wheel is more than BEHIND tiles ahead of it; coming back for it brings nothing back. After
+    an `OffRoadStart` the tile that it names is the first one.
     """
 
     BEHIND = 8  # tiles: some two lengths of the car

@@ -24,7 +24,6 @@ from .video import dream_video
 from .vision import train_vae
 
 ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again`
-FINISH = ("controller", "algo")  # and what of that C may change at the end, under `finish`
 RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
 
 
@@ -76,54 +75,35 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     and all stores.
 
     The pipeline's settings are the config's sections; `again` holds what differs from the second round on. V (unless
-    its `again` section is null), M and C go on from the round before. `finish` is a round more for C alone, with the V
-    and M that it has; it holds what differs from the round before. With `validation.episodes`, C plays that many
+    its `again` section is null), M and C go on from the round before. With `validation.episodes`, C plays that many
     validation tracks after each round: the best one is handed out, and `validation.patience` rounds without a better
-    one are the last, but for `finish`, which goes on with the best one. Each round's figures, and what `guard` finds
-    suspicious about them, are printed and go into rounds.json beside finished.json.
+    one are the last. Each round's figures, and what `guard` finds suspicious about them, are printed and go into
+    rounds.json beside finished.json.
     """
     settings = pipeline.settings
     _check(settings)
-    first, later, last = _plans(settings)
+    first = {part: settings[part] for part in ROUND}
+    # before anything is made: a wrong key would else be found after the first round
+    later = {part: merged(first[part], settings["again"].get(part) or {}) for part in ROUND}
     stores: list[Path] = []
     rounds: list[Round] = []
     made = best = Made()
     repairs = 0
-
-    def look(plan: dict[str, Any]) -> tuple[list[str], list[float]]:
-        """Close a round: what is suspicious about it, and the validation scores so far."""
-        nonlocal best
-        rounds.append(_looked_at(pipeline, plan, len(rounds), made, stores))
-        suspicious = warnings_of(rounds)
-        _tell(pipeline, rounds, suspicious)
-        scores = [one.validation for one in rounds if one.validation is not None]
-        if not scores or scores[-1] == max(scores):
-            best = made
-        return suspicious, scores
-
     for number in range(settings["rounds"]):
         plan = repaired(later if number else first, settings["guard"]["repair"], repairs)
         keeps_vision = number > 0 and settings["again"].get("vision", {}) is None
         made = _one_round(pipeline, plan, number, made, stores, keeps_vision)
-        suspicious, scores = look(plan)
+        rounds.append(_looked_at(pipeline, plan, number, made, stores))
+        suspicious = warnings_of(rounds)
         repairs += bool(suspicious)
+        _tell(pipeline, rounds, suspicious)
+        scores = [one.validation for one in rounds if one.validation is not None]
+        if not scores or scores[-1] == max(scores):
+            best = made
         if out_of_patience(scores, settings["validation"]["patience"]):
             print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
             break
-    if settings["finish"]:
-        plan = repaired(last, settings["guard"]["repair"], repairs)
-        made = _taught(pipeline, plan, len(rounds), best, best.controller)
-        look(plan)
     return rounds, best, stores
-
-
-def _plans(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The sections of the first round, of later ones, and of the finish. Raises UserError for unknown keys."""
-    first = {part: settings[part] for part in ROUND}
-    later = {part: merged(first[part], settings["again"].get(part) or {}) for part in ROUND}
-    before = later if settings["rounds"] > 1 else first
-    last = {part: merged(before[part], settings["finish"].get(part) or {}, "finish") for part in FINISH}
-    return first, later, {**before, **last}
 
 
 def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:
@@ -150,8 +130,6 @@ def _check(settings: dict[str, Any]) -> None:
         raise UserError(f"unknown world {settings['world']!r}; choose dream or latent")
     if strange := set(settings["again"]) - set(ROUND):
         raise UserError(f"again.{strange.pop()} is unknown; again has {', '.join(ROUND)}")
-    if strange := set(settings["finish"]) - set(FINISH):
-        raise UserError(f"finish.{strange.pop()} is unknown; finish has {', '.join(FINISH)}")
     check_repairs(settings["guard"]["repair"])
     doubts = settings["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
@@ -170,8 +148,7 @@ def _checkpoint_of(made: Made) -> Inputs:
 
 
 def _label(pipeline: Pipeline, number: int) -> str:
-    several = pipeline.settings["rounds"] > 1 or pipeline.settings["finish"]
-    return f" {number + 1}" if several else ""
+    return f" {number + 1}" if pipeline.settings["rounds"] > 1 else ""
 
 
 def _one_round(
@@ -179,13 +156,8 @@ def _one_round(
 ) -> Made:
     """Collect, V (unless it is kept), M, C; the round's store is appended to `stores`."""
     made = world_model(pipeline, plan, number, before, stores, keeps_vision)
-    return _taught(pipeline, plan, number, made, before.controller)
-
-
-def _taught(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made, continued: Path | None) -> Made:
-    """With a C that has learned in the world of this V and M."""
     learning = {**plan["controller"], "policy": pipeline.settings["policy"], "algo": plan["algo"]}
-    return made._replace(controller=learn(pipeline, made, learning, continued, _label(pipeline, number)))
+    return made._replace(controller=learn(pipeline, made, learning, before.controller, _label(pipeline, number)))
 
 
 def world_model(

@@ -30,18 +30,7 @@ from .resumable import Pipeline
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
 # and those of a world model
-PIPELINE_PARTS = (
-    "collect",
-    "vision",
-    "memory",
-    "controller",
-    "rounds",
-    "world",
-    "validation",
-    "guard",
-    "again",
-    "finish",
-)
+PIPELINE_PARTS = ("collect", "vision", "memory", "controller", "rounds", "world", "validation", "guard", "again")
 
 
 def run_study(settings: dict[str, Any]) -> Path:
@@ -93,7 +82,6 @@ LATER = {
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
-    "finish": {},
 }
 
 

@@ -31,7 +31,7 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
         raise UserError("nothing to compare; give temperatures=[0.5,1.0] and learners")
     if settings["controller"]["doubt"]:
         raise UserError("temperatures are compared without rivals of M; set controller.doubt=0")
-    settings = {**settings, "world": "dream", "rounds": 1, "finish": {}, "guard": {"rivals": 0, "repair": []}}
+    settings = {**settings, "world": "dream", "rounds": 1, "guard": {"rivals": 0, "repair": []}}
     path = Path(settings["results"]) / f"{settings['name']}.json"
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
     own = {part: settings[part] for part in parts}
