@@ -10,21 +10,23 @@ BOX = {"type": "box", "low": [-1.0, 0.0], "high": [1.0, 3.0]}
 
 
 class Target:
-    """One state; the reward of an action is minus its squared distance from (0.5, 1). 2 + place % 2 steps each."""
+    """One state; an action earns minus its squared distance from (0.5, 1), over 2 + place % 2 steps in equal parts."""
 
     state_shape, action_space, frames_per_step = (2,), BOX, 1
 
     def __init__(self, batch=6):
         self.batch = batch
+        self.length = 2 + torch.arange(batch) % 2
 
     def reset(self):
-        self.t = 0
+        self.t = torch.zeros(self.batch, dtype=torch.long)
         return torch.ones(self.batch, 2)
 
     def step(self, action):
         self.t += 1
-        reward = -((action - torch.tensor([0.5, 1.0])) ** 2).sum(-1)
-        ended = self.t >= 2 + torch.arange(self.batch) % 2
+        reward = -((action - torch.tensor([0.5, 1.0])) ** 2).sum(-1) / self.length
+        ended = self.t == self.length
+        self.t[ended] = 0
         return Step(torch.ones(self.batch, 2), torch.ones(self.batch, 2), reward, ended, torch.zeros_like(ended))
 
 
@@ -55,17 +57,30 @@ def test_two_actions_take_one_output():
     assert controller.act(torch.tensor([[2.0, 0, 0], [-2.0, 0, 0]])).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("batch", [2, 6, 50])
-def test_fitness_is_the_mean_return_whatever_the_batch(batch):
+# 20 episodes in a line. Two places: in six steps 3 of two and 2 of three, four times. Six: 15 in six steps, the last 5
+# take three more. Fifty: all at once.
+@pytest.mark.parametrize("batch, steps", [(2, 24), (6, 9), (50, 3)])
+def test_fitness_is_the_mean_return_whatever_the_batch(batch, steps):
+    scores, played, once = fitness_of_five(Target(batch), max_steps=10)
+    assert torch.allclose(scores, once, rtol=1e-5)
+    assert played == steps * batch
+
+
+def test_fitness_counts_no_more_than_max_steps():
+    world = Target(2)
+    world.length[:] = 4
+    scores, played, once = fitness_of_five(world, max_steps=3)
+    assert torch.allclose(scores, 0.75 * once, rtol=1e-5)
+    assert played == 10 * 3 * 2, "nothing waits for an end that counts no more: both places begin anew"
+
+
+def fitness_of_five(world, max_steps):
+    """Five members, four episodes each; what an action of each earns in a whole episode."""
     controller = Controller([2], BOX)
     parameters = torch.randn(5, controller.count, generator=torch.Generator().manual_seed(0))
-    scores, played = fitness(Target(batch), controller, parameters, episodes=4, max_steps=10)
-    for member in range(5):
-        action = controller.act_population(parameters[member : member + 1], torch.ones(1, 1, 2))[0, 0]
-        once = -((action - torch.tensor([0.5, 1.0])) ** 2).sum().item()
-        # four episodes in places of alternating parity: two of 2 steps and two of 3
-        assert scores[member].item() == pytest.approx(2.5 * once, rel=1e-5)
-    assert played >= 5 * 4 * 2
+    scores, played = fitness(world, controller, parameters, episodes=4, max_steps=max_steps)
+    action = controller.act_population(parameters, torch.ones(5, 1, 2))[:, 0]
+    return scores, played, -((action - torch.tensor([0.5, 1.0])) ** 2).sum(-1)
 
 
 def test_evolution_finds_the_target():
@@ -75,6 +90,9 @@ def test_evolution_finds_the_target():
     assert torch.allclose(controller.act(torch.ones(1, 2))[0], torch.tensor([0.5, 1.0]), atol=0.02)
     again = Controller([2], BOX)
     assert list(evolve(Target(32), again, 3, 16, 2, 0.5, 5, seed=0)) == generations[:3], "one seed, same numbers"
+    # 32 episodes of at most three steps in 32 places: 96 steps a generation
+    few = list(evolve(Target(32), Controller([2], BOX), 40, 16, 2, 0.5, 5, seed=0, budget=193))
+    assert few == generations[:3] and few[-1].steps == 288
 
 
 def test_a_population_of_three_is_none():

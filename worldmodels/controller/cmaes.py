@@ -28,28 +28,34 @@ def fitness(
 ) -> tuple[torch.Tensor, int]:
     """Mean return f32 [P] of each member over `episodes` episodes, and the steps of the world that were played.
 
-    parameters: f32 [P, n]. All P · episodes are laid out one behind another and played B at a time.
+    parameters: f32 [P, n]. All P · episodes wait in one line; a place whose episode ends takes the next of them.
+    max_steps cuts what is earned; the place is free again when the world ends its episode, or all are done.
     """
-    members = len(parameters)
-    waiting = torch.arange(members, device=parameters.device).repeat_interleave(episodes)
-    total = torch.zeros(members, device=parameters.device)
-    played = 0
-    for member in waiting.split(world.batch):
-        # places without a member repeat the first; what they earn is dropped
-        place = torch.cat([member, member[:1].expand(world.batch - len(member))])
-        own = parameters[place]
-        state = world.reset()
-        alive = torch.ones(world.batch, dtype=torch.bool, device=state.device)
-        earned = torch.zeros(world.batch, device=state.device)
-        for _ in range(max_steps):
-            step = world.step(controller.act_population(own, state[:, None])[:, 0])
-            earned += step.reward * alive
-            alive &= ~(step.terminated | step.truncated)
-            state = step.state
-            played += world.batch
-            if not alive[: len(member)].any():
-                break
-        total.index_add_(0, member, earned[: len(member)])
+    device = parameters.device
+    waiting = torch.arange(len(parameters), device=device).repeat_interleave(episodes)
+    total = torch.zeros(len(parameters), device=device)
+    member = torch.zeros(world.batch, dtype=torch.long, device=device)
+    alive = torch.zeros(world.batch, dtype=torch.bool, device=device)
+    age, earned = torch.zeros_like(member), torch.zeros(world.batch, device=device)
+    state, own, played = world.reset(), parameters[member], 0
+    free = ~alive
+    while len(waiting) or alive.any():
+        if len(waiting) and not (alive | free).any():
+            state, free = world.reset(), ~alive
+        if len(waiting) and free.any():
+            place = free.nonzero()[: len(waiting), 0]
+            member[place], waiting = waiting[: len(place)], waiting[len(place) :]
+            age[place], earned[place], alive[place] = 0, 0.0, True
+            own = parameters[member]
+        step = world.step(controller.act_population(own, state[:, None])[:, 0])
+        earned += step.reward * alive
+        age += 1
+        free = step.terminated | step.truncated
+        over = alive & (free | (age >= max_steps))
+        total.index_add_(0, member[over], earned[over])
+        alive &= ~over
+        state = step.state
+        played += world.batch
     return total / episodes, played
 
 
@@ -62,10 +68,12 @@ def evolve(
     sigma: float,
     max_steps: int,
     seed: int,
+    budget: int | None = None,
 ) -> Iterator[Generation]:
     """Improve `controller` in place, one generation for each item: its parameters become the best ones found.
 
-    Raises UserError, at once, for numbers that leave nothing to do.
+    budget: steps of the world, after which no generation begins. Raises UserError, at once, for numbers that leave
+    nothing to do.
     """
     if population < 4 or min(generations, episodes, max_steps) < 1 or sigma <= 0:
         raise UserError(
@@ -86,5 +94,7 @@ def evolve(
             strategy.tell(candidates, (-scores).cpu().tolist())
             controller.parameters_flat.copy_(torch.from_numpy(strategy.result.xfavorite))
             yield Generation(number, float(scores.max()), float(scores.mean()), float(strategy.sigma), steps)
+            if budget is not None and steps >= budget:
+                return
 
     return run()

@@ -76,11 +76,13 @@ def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
 LATER = {
     "env.blackout": None,
     "vision.clip_norm": None,
+    "algo.budget": None,
     "algo.points": False,
     "algo.sharpen": 1.0,
     "collect.noise_correlation": 0.0,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
+    "controller.env_kwargs.off_road_start": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
 
