@@ -129,6 +129,7 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     assert section["model"]["width"] == 1.0
     with pytest.raises(UserError, match="depth"):
         merged(section, {"model": {"depth": 3}})
+    assert merged({"env_kwargs": {"a": 1}}, {"env_kwargs": {"b": 2}}) == {"env_kwargs": {"a": 1, "b": 2}}
     impatient = {"validation": {"episodes": 0, "patience": 2}}
     strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
     doubtful = {"controller": {**settings["controller"], "doubt": 1.0}}
@@ -138,6 +139,7 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"again": {"algo": {"speed": 1}}},
+        {"world": "latent", "again": {"controller": {"env_kwargs": {"kick_evry": 9}}}},
         {"world": "moon"},
         {"rounds": 0},
         {"device": "tpu"},

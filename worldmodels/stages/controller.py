@@ -29,7 +29,7 @@ from ..worlds.dream_env import dream_from_checkpoint
 from ..worlds.gym_world import GymWorld, Observed
 from ..worlds.protocol import World
 from .driving import ACTORS, Models
-from .settings import describe_environment, open_envs
+from .settings import describe_environment, open_envs, with_kwargs
 from .training import fit
 
 LEARNERS: dict[str, type[Learner]] = {
@@ -105,8 +105,7 @@ def train_controller(
             memory, batch, horizon, temperature, sees, seed, where, run.compiles, rivals, doubt
         )
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
-    trained_on = {**environment, "kwargs": {**environment["kwargs"], **(env_kwargs or {})}}
-    with closing(open_envs(trained_on, num_envs, asynchronous)) as envs:
+    with closing(open_envs(with_kwargs(environment, env_kwargs), num_envs, asynchronous)) as envs:
         real = GymWorld(envs, models.tracker(num_envs, sees=sees), _training_seeds(seed), environment["action_repeat"])
         return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
 

@@ -20,6 +20,7 @@ from .evaluate import evaluate
 from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
 from .memory import train_mdnrnn
 from .resumable import Inputs, Pipeline, Row, key_of
+from .settings import describe_environment, with_kwargs
 from .video import dream_video
 from .vision import train_vae
 
@@ -30,15 +31,17 @@ RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
 def merged(section: dict[str, Any], changes: dict[str, Any], place: str = "again") -> dict[str, Any]:
     """The section with `changes` put in, however deep; `place` is where they are set.
 
-    Raises UserError for a key that the section does not have, and for a value in a section's place.
+    Raises UserError for a key that the section does not have, and for a value in a section's place. env_kwargs may get
+    any: an environment knows its own.
     """
     if not isinstance(changes, dict):
         raise UserError(f"{place} must be {{KEY: VALUE}} with keys of {', '.join(section)}, not {changes!r}")
     result = dict(section)
     for key, value in changes.items():
-        if key not in section:
+        if key not in section and not place.endswith(".env_kwargs"):
             raise UserError(f"{place} names {key!r}, which its section does not have: {', '.join(section)}")
-        result[key] = merged(section[key], value, f"{place}.{key}") if isinstance(section[key], dict) else value
+        before = section.get(key)
+        result[key] = merged(before, value, f"{place}.{key}") if isinstance(before, dict) else value
     return result
 
 
@@ -84,7 +87,10 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     _check(settings)
     first = {part: settings[part] for part in ROUND}
     # before anything is made: a wrong key would else be found after the first round
-    later = {part: merged(first[part], settings["again"].get(part) or {}) for part in ROUND}
+    later = {part: merged(first[part], settings["again"].get(part) or {}, f"again.{part}") for part in ROUND}
+    if settings["world"] == "latent":
+        for plan in (first, later):
+            describe_environment(with_kwargs(settings["env"], plan["controller"]["env_kwargs"]))
     stores: list[Path] = []
     rounds: list[Round] = []
     made = best = Made()

@@ -29,6 +29,11 @@ def env_settings(env: dict[str, Any]) -> EnvSettings:
     return EnvSettings(**{name: env[name] for name in EnvSettings._fields if name in env})
 
 
+def with_kwargs(env: dict[str, Any], more: dict[str, Any] | None) -> dict[str, Any]:
+    """The section or description with `more` arguments of the environment itself."""
+    return {**env, "kwargs": {**env["kwargs"], **(more or {})}}
+
+
 def open_envs(env: dict[str, Any], num_envs: int, asynchronous: bool) -> gymnasium.vector.VectorEnv:
     """The vector that a config section or a checkpoint's description asks for."""
     return make_envs(env_settings(env), num_envs, asynchronous)
