@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from worldmodels.envs.track_rules import Kicks, LapTruncates, MissedTilePrice, OffRoadEnd, _kick, _place
+from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, _place
 
 
 def rule_of(env, kind):
@@ -107,84 +107,13 @@ def test_who_does_not_find_the_road_is_out_and_who_does_drives_on():
     assert brake(env, stays[0], arrive_after=150) == (1000, False)
 
 
-def test_a_kick_turns_and_shoves_the_whole_car():
-    """At rest, upright, 3 radians a second and 5 units a second to the right: the velocity of a rigid body."""
-    env = gymnasium.make("worldmodels/CarRacing-v3", size=64)
-    env.reset(seed=0)
-    car, first = env.unwrapped.car, env.unwrapped.track[0]
-    _place(car, first[2:], 0.0, 0.0)
-    _kick(car, 3.0, 5.0)
-    assert (*car.hull.linearVelocity, car.hull.angularVelocity) == pytest.approx((5.0, 0.0, 3.0), abs=1e-5)
-    for wheel in car.wheels:
-        x, y = wheel.position[0] - car.hull.position[0], wheel.position[1] - car.hull.position[1]
-        assert tuple(wheel.linearVelocity) == pytest.approx((5.0 - 3.0 * y, 3.0 * x), abs=1e-4)
-        assert wheel.angularVelocity == pytest.approx(3.0, abs=1e-5)
-    before = car.hull.angle
-    env.step(np.zeros(3, np.float32))
-    assert 0.2 * 3.0 / 50 < car.hull.angle - before < 3.0 / 50, "a fiftieth of a second, in which the tyres hold back"
-
-
-def kicks(every, seed):
-    """The frames of an episode in which the car is kicked, standing still otherwise."""
-    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, kick_every=every)
-    rule = rule_of(env, Kicks)
-    env.reset(seed=seed)
-    frames = []
-    for frame in range(1, 401):
-        _, _, _, _, info = env.step(np.array([0, 0, 1], np.float32))
-        if rule.pardoned == Kicks.PARDON:
-            frames.append(frame)
-        assert info["pardoned"] == any(0 <= frame - kick < Kicks.PARDON for kick in frames)
-    return frames
-
-
-def test_kicks_come_by_chance_and_with_the_seed():
-    found = [kicks(100, seed) for seed in range(8)]
-    assert min(frame for frames in found for frame in frames) > Kicks.FIRST
-    # 8 · 300 frames at one in a hundred: 24 expected, standard deviation 4.9
-    assert 10 <= sum(map(len, found)) <= 38
-    assert kicks(100, 3) == found[3] != found[4]
-    with pytest.raises(ValueError, match="kick_every must be at least 1, not 0"):
-        gymnasium.make("worldmodels/CarRacing-v3", kick_every=0)
-
-
-class _Pardoned(gymnasium.Wrapper):
-    """Says so in the frames that it is told."""
-
-    def __init__(self, env, frames):
-        super().__init__(env)
-        self.left = list(frames)
-
-    def step(self, action):
-        *step, info = self.env.step(action)
-        return *step, {**info, "pardoned": self.left.pop(0)}
-
-
-def test_who_was_kicked_is_asked_nothing_for_a_while():
-    """Off the road from the first frame after the start on, six frames of that pardoned."""
-    env = gymnasium.make("worldmodels/CarRacing-v3", size=64).unwrapped
-    rule = OffRoadEnd(_Pardoned(env, [False] * 3 + [True] * 6 + [False] * 9), 5)
-    rule.reset(seed=0)
-    ends = []
-    for frame in range(1, 15):
-        if frame == 2:
-            _place(env.car, (0.0, 0.0), 0.0, 0.0)  # the middle of the field
-        ends.append(rule.step(np.zeros(3, np.float32))[2])
-    # unpardoned in 2 and 3, then anew from 10 on: 10, 11, 12, 13, 14
-    assert ends == [False] * 13 + [True]
-    track = MissedTilePrice(_Pardoned(_Track(), [False, True, False]), price=10.0)
-    track.reset()
-    paid = [track.step([tile])[1] for tile in (0, 12, 22)]
-    assert paid == [1, 1, 1 - 10 * 9], "1 to 3 for nothing; 4 to 11, 13"
-
-
 class _Track(gymnasium.Env):
     """A closed road of 40 tiles; an action lists the tiles that the wheels stand on."""
 
     def reset(self, **options):
         self.road = [SimpleNamespace(idx=number, road_visited=False) for number in range(40)]
         self.car = SimpleNamespace(wheels=[])
-        return None, options.get("options") or {}
+        return None, options.get("options", {})
 
     def step(self, action):
         self.car.wheels = [SimpleNamespace(tiles=[self.road[number]]) for number in action]

@@ -81,53 +81,6 @@ def _place(car: Any, position: tuple[float, float], angle: float, speed: float) 
         wheel.omega = speed / wheel.wheel_rad
 
 
-class Kicks(gymnasium.Wrapper):
-    """Kick the car, once in `every` frames on average, drawn by the episode's seed: it turns and slides sideways.
-
-    The better a policy drives, the fewer slides it learns from, and after one it may well drive back where it came
-    from, which `OffRoadStart` cannot teach: there is no way it came. For PARDON frames after a kick info["pardoned"]
-    is set, and the rules below ask nothing.
-    """
-
-    SPIN = (4.0, 14.0)  # radians a second, to either side
-    SLIDE = 25.0  # world units a second at most, to either side
-    FIRST = 100  # frames before which there is none: the camera comes down, the car gets going
-    PARDON = 50
-
-    def __init__(self, env: gymnasium.Env, every: float):
-        if every < 1:
-            raise ValueError(f"kick_every must be at least 1, not {every:g}")
-        super().__init__(env)
-        self.every = every
-        self.frames = self.pardoned = 0
-
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        found = self.env.reset(**options)
-        self.frames, self.pardoned, self.random = 0, 0, _stream(self, 5)
-        return found
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self.frames += 1
-        self.pardoned -= 1
-        if self.frames > self.FIRST and self.random.random() * self.every < 1:
-            spin = self.random.choice([-1.0, 1.0]) * self.random.uniform(*self.SPIN)
-            car_racing: Any = self.unwrapped
-            _kick(car_racing.car, spin, self.random.uniform(-self.SLIDE, self.SLIDE))
-            self.pardoned = self.PARDON
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, {**info, "pardoned": self.pardoned > 0}
-
-
-def _kick(car: Any, spin: float, slide: float) -> None:
-    """Add to the whole car's velocity `slide` to its right, and to its turning `spin`, about the hull."""
-    old, right = tuple(car.hull.position), tuple(car.hull.GetWorldVector((1, 0)))
-    for body in (car.hull, *car.wheels):
-        x, y = body.position[0] - old[0], body.position[1] - old[1]
-        vx, vy = body.linearVelocity
-        body.linearVelocity = (vx + slide * right[0] - spin * y, vy + slide * right[1] + spin * x)
-        body.angularVelocity += spin
-
-
 class OffRoadEnd(gymnasium.Wrapper):
     """End the episode (terminated) after `frames` frames in a row without a wheel on the track.
 
@@ -158,8 +111,7 @@ class OffRoadEnd(gymnasium.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         on_road = _on_road(self)
         self.arrived = self.arrived or on_road
-        asked = self.arrived and not info.get("pardoned", False)
-        self.away = self.away + 1 if asked and not on_road else 0
+        self.away = 0 if on_road or not self.arrived else self.away + 1
         out = self.applies and self.away >= self.frames
         return observation, reward, terminated or out, truncated, info
 
@@ -202,9 +154,7 @@ class MissedTilePrice(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        missed = self._missed()  # of what is pardoned as well: it is not charged later
-        price = 0.0 if info.get("pardoned", False) else self.price
-        return observation, float(reward) - price * missed, terminated, truncated, info
+        return observation, float(reward) - self.price * self._missed(), terminated, truncated, info
 
     def _missed(self) -> int:
         """How many tiles were passed by since this was last asked."""
