@@ -139,7 +139,7 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"again": {"algo": {"speed": 1}}},
-        {"world": "latent", "again": {"controller": {"env_kwargs": {"kick_evry": 9}}}},
+        {"world": "latent", "again": {"controller": {"env_kwargs": {"off_road_stat": 0.1}}}},
         {"world": "moon"},
         {"rounds": 0},
         {"device": "tpu"},

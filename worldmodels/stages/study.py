@@ -82,7 +82,6 @@ LATER = {
     "collect.noise_correlation": 0.0,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
-    "controller.env_kwargs.off_road_start": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
 
