@@ -139,7 +139,6 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"again": {"algo": {"speed": 1}}},
-        {"world": "latent", "again": {"controller": {"env_kwargs": {"off_road_stat": 0.1}}}},
         {"world": "moon"},
         {"rounds": 0},
         {"device": "tpu"},
@@ -148,6 +147,9 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     ):
         with pytest.raises(UserError):
             run_pipeline({**settings, **wrong})
+    for kwargs, words in (({"off_road_stat": 0.1}, "off_road_stat"), (5, "env_kwargs must be {NAME: VALUE}")):
+        with pytest.raises(UserError, match=words):
+            run_pipeline({**settings, "world": "latent", "again": {"controller": {"env_kwargs": kwargs}}})
     assert not Path(settings["data"]).exists(), "refused before anything was made"
 
 

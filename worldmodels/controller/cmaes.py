@@ -40,7 +40,7 @@ def fitness(
     state, own, played = world.reset(), parameters[member], 0
     free = ~alive
     while len(waiting) or alive.any():
-        if len(waiting) and not (alive | free).any():
+        if not (alive | free).any():
             state, free = world.reset(), ~alive
         if len(waiting) and free.any():
             place = free.nonzero()[: len(waiting), 0]

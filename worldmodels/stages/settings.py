@@ -8,6 +8,7 @@ import gymnasium
 
 from ..envs.make import EnvSettings, make_env, make_envs
 from ..envs.spaces import describe
+from ..errors import UserError
 
 
 def describe_environment(env: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,9 @@ def env_settings(env: dict[str, Any]) -> EnvSettings:
 
 
 def with_kwargs(env: dict[str, Any], more: dict[str, Any] | None) -> dict[str, Any]:
-    """The section or description with `more` arguments of the environment itself."""
+    """The section or description with `more` arguments of the environment itself; UserError for no dictionary."""
+    if not isinstance(more, dict | None):
+        raise UserError(f"env_kwargs must be {{NAME: VALUE}} or null, not {more!r}")
     return {**env, "kwargs": {**env["kwargs"], **(more or {})}}
 
 
