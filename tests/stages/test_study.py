@@ -130,3 +130,8 @@ def test_what_differs_by_hand():
         "a is {'b': 1} there, 3 here",
         "c is 2 there, 4 here",
     ]
+
+
+def test_again_decides_nothing_where_nothing_is_done_again():
+    assert "again" not in study.parts_of({"rounds": 1}) and "again" in study.parts_of({"rounds": 2})
+    assert study.parts_of({"rounds": 0}) == study.PARTS

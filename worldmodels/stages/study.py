@@ -69,7 +69,9 @@ def run_study(settings: dict[str, Any]) -> Path:
 
 def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
     """The sections that decide a study's numbers."""
-    return PARTS + PIPELINE_PARTS if settings["rounds"] else PARTS
+    if not settings["rounds"]:
+        return PARTS
+    return PARTS + tuple(part for part in PIPELINE_PARTS if part != "again" or settings["rounds"] > 1)
 
 
 # keys that came after scores had been recorded, with the values that change nothing
@@ -82,6 +84,7 @@ LATER = {
     "collect.noise_correlation": 0.0,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
+    "controller.env_kwargs.off_road_start": 0.0,
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
 
