@@ -45,7 +45,7 @@ def test_one_flipped_bit_is_found_and_named(store):
     assert store.verify() == [str(path)]
 
 
-@pytest.mark.parametrize("moment", ["write_array", "sync", "write_json"])
+@pytest.mark.parametrize("moment", ["write_array", "sync", "write_text"])
 def test_a_kill_while_writing_loses_only_that_episode(store, make_episode, monkeypatch, moment):
     def die(*_):
         raise KeyboardInterrupt

@@ -332,3 +332,24 @@ def test_v_and_m_learn_from_a_stream(tmp_path, blob_settings, capsys):
     capsys.readouterr()
     assert streamed != trained(None)
     assert capsys.readouterr().out.count("training data in memory") == 2
+
+
+def test_a_replay_takes_no_more_than_its_data(tmp_path, environment, make_episode):
+    """The budget is half of what is free: a list of episodes and its concatenation would take all of it."""
+    environment["observation_shape"] = [64, 64, 3]
+    store = RolloutStore.create(tmp_path / "frames", environment)
+    for index in range(12):
+        store.append(make_episode(environment_seed("train", index), 999, shape=(64, 64, 3)), "held")
+    code = """
+import resource, sys
+from worldmodels.rollouts.replay import replay_of
+from worldmodels.rollouts.store import RolloutStore, sources_of
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sources = sources_of([RolloutStore.open(sys.argv[1])], "train")
+before = peak()
+replay = replay_of(sources)
+print(peak() - before, replay.rows.nbytes)
+"""
+    found = subprocess.run([sys.executable, "-c", code, store.folder], capture_output=True, text=True, check=True)
+    kilobytes, size = map(int, found.stdout.split())
+    assert size == 12 * 1000 * 64 * 64 * 3 and kilobytes * 1024 < 1.6 * size

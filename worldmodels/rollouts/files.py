@@ -24,11 +24,16 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file: temporary file, fsync, rename, fsync of the folder. Lists of numbers stand on one line."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace a JSON file, see `write_text`. Lists of numbers stand on one line."""
     text = json.dumps(content, indent=1)
     text = re.sub(r"\[\n[\d\s.,eE+\[\]-]+\]", lambda numbers: " ".join(numbers[0].split()), text)
-    temporary.write_text(text + "\n")
+    write_text(path, text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
     sync(temporary)
     temporary.rename(path)
     sync(path.parent)

@@ -122,7 +122,8 @@ def replay_of(
     sources: Sequence[Source], device: torch.device | str = "cpu", latents: Sequence[np.ndarray] | None = None
 ) -> Replay:
     """The sources' episodes as a Replay: of their frames, or of `latents` (f32 [T+1, 2, Z] for each)."""
-    actions, rewards, terminations, observations = [], [], [], []
+    actions, rewards, terminations = [], [], []
+    flat, filled = torch.empty(0), 0
     for number, (store, entry) in enumerate(sources):
         episode = store.read(entry)
         action = torch.from_numpy(np.array(episode.action))
@@ -131,9 +132,13 @@ def replay_of(
         terminated = torch.zeros(entry.length + 1, dtype=torch.bool)
         terminated[entry.length - 1] = entry.terminated
         terminations.append(terminated)
-        observation = episode.observation if latents is None else latents[number]
-        observations.append(torch.from_numpy(np.array(observation)))
-    flat = torch.cat(observations).to(device)
+        observation = torch.from_numpy(np.array(episode.observation if latents is None else latents[number]))
+        if not number:  # filled in place: a list and its concatenation would take the memory twice
+            rows = sum(entry.length + 1 for _, entry in sources)
+            flat = torch.empty(rows, *observation.shape[1:], dtype=observation.dtype)
+        flat[filled : filled + len(observation)] = observation
+        filled += len(observation)
+    flat = flat.to(device)
     return Replay(
         flat if latents is None else Posterior(flat[:, 0], flat[:, 1]),
         torch.cat(actions).to(device),

@@ -22,7 +22,7 @@ from ..checkpoints import sha256
 from ..envs.seeding import split_of
 from ..errors import UserError
 from ..types import Episode
-from .files import require_space, sync, write_array, write_json
+from .files import require_space, sync, write_array, write_text
 
 ARRAYS = ("observation", "action", "reward")
 COLLECT = "python scripts/collect_rollouts.py store={name}"
@@ -51,6 +51,7 @@ class RolloutStore:
 
     def __init__(self, folder: Path, environment: dict[str, Any], entries: list[Entry]):
         self.folder, self.environment, self.entries = folder, environment, entries
+        self._lines: list[str] = []  # of the manifest, one for each entry
 
     @classmethod
     def open(cls, folder: str | Path) -> RolloutStore:
@@ -159,12 +160,13 @@ class RolloutStore:
         return sum(entry.length + 1 for entry in self.entries)
 
     def _write_manifest(self) -> None:
-        content = {
-            "format": 1,
-            "environment": self.environment,
-            "episodes": [entry._asdict() for entry in self.entries],
-        }
-        write_json(self.folder / "manifest.json", content)
+        # an entry is put into words once: all of them anew for each episode took most of the time from 10,000 on
+        self._lines += [json.dumps(entry._asdict()) for entry in self.entries[len(self._lines) :]]
+        environment, episodes = json.dumps(self.environment), ",\n".join(self._lines)
+        write_text(
+            self.folder / "manifest.json",
+            f'{{"format": 1,\n"environment": {environment},\n"episodes": [\n{episodes}\n]}}\n',
+        )
 
 
 Source = tuple[RolloutStore, Entry]
