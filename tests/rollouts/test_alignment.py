@@ -53,7 +53,8 @@ def test_episodes_on_disk(store):
 
 @pytest.mark.parametrize("length", [1, 2, 5, 9])
 @pytest.mark.parametrize("latent", [False, True])
-def test_windows(store, length, latent, tmp_path):
+@pytest.mark.parametrize("overhang", [False, True])
+def test_windows(store, length, latent, overhang, tmp_path):
     sources = sources_of([store], "train")
     latents = None
     if latent:  # a V whose mean is the observation itself
@@ -67,7 +68,7 @@ def test_windows(store, length, latent, tmp_path):
         )
         latents = [encoded[entry.shard] for _, entry in sources]
     replay = replay_of(sources, latents=latents)
-    window = replay.windows(400, length, torch.Generator().manual_seed(0))
+    window = replay.windows(400, length, torch.Generator().manual_seed(0), overhang)
     observation = window.observation.mean[..., None, None] if latent else window.observation
     assert observation.shape[:2] == (length + 1, 400) and window.action.shape == (length, 400, 200)
     seed, t, before = decode(observation)
@@ -80,9 +81,13 @@ def test_windows(store, length, latent, tmp_path):
     ends = episode_lengths(seed[0])
     assert torch.equal(window.terminated, (t[:-1] == ends - 1) & (seed[:-1] % 2 == 0) & valid)
     assert torch.equal(window.first[valid], (t[:-1] == 0)[valid])
-    assert torch.equal(valid, t[0] + torch.arange(length)[:, None] < ends), "padded only past the end"
+    within = t[0] + torch.arange(length)[:, None] < ends
+    if overhang:
+        assert (valid[1:] <= valid[:-1]).all() and (valid <= within).all() and (valid != within).any() == (length > 1)
+    else:
+        assert torch.equal(valid, within), "padded only past the end"
     assert valid[0].all()
-    if length <= 2:
+    if length <= 2 and not overhang:
         assert valid.all(), "windows that fit are never padded"
 
 
@@ -99,3 +104,19 @@ def test_a_window_starts_anywhere_with_equal_chance(store):
     assert len(counts) == starts
     expected = 20_000 / starts
     assert ((counts - expected).abs() < 5 * expected**0.5).all()
+
+
+@pytest.mark.parametrize("length", [3, 20])
+def test_windows_that_may_hang_over_draw_every_step_with_equal_chance(store, length):
+    """Without, the last step of an episode that is longer than the window lies in one of its windows alone."""
+    sources = sources_of([store], "train")
+    window = replay_of(sources).windows(20_000, length, torch.Generator().manual_seed(1), overhang=True)
+    seed, t, _ = decode(window.observation[:-1])
+    _, counts = torch.unique((seed * 16 + t)[window.valid], return_counts=True)
+    steps = [episode_length(entry.seed) for _, entry in sources]
+    assert len(counts) == sum(steps)
+    # of an episode of n steps n + length − 1 windows are as likely, and each step lies in `length` of them
+    expected = 20_000 * length / sum(n + length - 1 for n in steps)
+    assert ((counts - expected).abs() < 5 * expected**0.5).all()
+    ends = (t == episode_lengths(seed) - 1) & (seed % 2 == 0) & window.valid
+    assert torch.equal(window.terminated, ends)

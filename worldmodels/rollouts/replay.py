@@ -50,7 +50,7 @@ class Replay:
             self.sizes = [observation.mean.shape[1]] * 2 + self.sizes
         else:
             self.rows = observation
-        self.starts: dict[int, tuple[Tensor, Tensor | None]] = {}  # by length: first rows, last rows of their episodes
+        self.starts: dict[tuple[int, bool], tuple[Tensor, Tensor | None]] = {}  # by length and overhang, see `_starts`
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,14 +79,16 @@ class Replay:
         """`count` observations, uniformly over all rows, with replacement."""
         return self.at(torch.randint(len(self), (count,), generator=generator, device=self.device))
 
-    def windows(self, batch: int, length: int, generator: torch.Generator) -> Window:
+    def windows(self, batch: int, length: int, generator: torch.Generator, overhang: bool = False) -> Window:
         """`batch` windows of `length` steps, uniformly over all starts that fit into an episode.
 
-        An episode shorter than the window has one start, its first row, and is padded with invalid steps.
+        An episode shorter than the window has one start, its first row, and is padded with invalid steps. A longer
+        one's last step lies in the last window alone. overhang: windows may begin before their episode and end behind
+        it, where what is left of them begins with its first row and is padded: each step is drawn as often as any.
         """
-        if length not in self.starts:
-            self.starts[length] = self._starts(length)
-        starts, ends = self.starts[length]
+        if (length, overhang) not in self.starts:
+            self.starts[length, overhang] = self._starts(length, overhang)
+        starts, ends = self.starts[length, overhang]
         pick = torch.randint(len(starts), (batch,), generator=generator, device=self.device)
         rows = starts[pick] + torch.arange(length + 1, device=self.device)[:, None]
         if ends is not None:
@@ -100,8 +102,11 @@ class Replay:
         else:
             observation = found
             action, reward = self.steps.index_select(0, acting).unflatten(0, (length, batch)).split(self.sizes, 2)
-        ends = self.ends.index_select(0, acting).unflatten(0, (length, batch)).unbind(2)
-        return Window(observation, action, reward.squeeze(2), *ends)
+        terminated, first, valid = self.ends.index_select(0, acting).unflatten(0, (length, batch)).unbind(2)
+        if overhang and ends is not None:  # the row that pads may be one within the episode
+            valid = valid & (rows[:-1] < ends[pick])
+            terminated = terminated & valid
+        return Window(observation, action, reward.squeeze(2), terminated, first, valid)
 
     def _seen(self, rows: Tensor) -> Tensor | Posterior:
         return Posterior(*rows.split(self.sizes, 1)[:2]) if self.latent else rows
@@ -109,13 +114,16 @@ class Replay:
     def close(self) -> None:
         """Nothing to let go of; a streaming replay has a thread."""
 
-    def _starts(self, length: int) -> tuple[Tensor, Tensor | None]:
-        """All rows at which a window may start; the last rows of their episodes where some are too short for it."""
-        count = (self.lengths - length).clamp(min=0) + 1
+    def _starts(self, length: int, overhang: bool) -> tuple[Tensor, Tensor | None]:
+        """All rows at which a window may start, and behind which rows it is padded, where some are."""
+        outside = length - 1 if overhang else 0
+        count = self.lengths + outside if overhang else (self.lengths - length).clamp(min=0) + 1
         episode = torch.repeat_interleave(torch.arange(len(count), device=self.device), count)
-        within = torch.arange(len(episode), device=self.device) - (torch.cumsum(count, 0) - count)[episode]
-        ends = (self.first_row + self.lengths)[episode] if bool((self.lengths < length).any()) else None
-        return self.first_row[episode] + within, ends
+        within = torch.arange(len(episode), device=self.device) - (torch.cumsum(count, 0) - count)[episode] - outside
+        starts = self.first_row[episode] + within.clamp(min=0)
+        if not overhang and not bool((self.lengths < length).any()):
+            return starts, None
+        return starts, self.first_row[episode] + torch.minimum(self.lengths[episode], within + length)
 
 
 def replay_of(

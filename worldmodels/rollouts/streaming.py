@@ -57,9 +57,9 @@ class StreamingReplay:
         """`count` observations, uniformly over the chunk's rows, with replacement."""
         return self._draw_from(count).frames(count, generator)
 
-    def windows(self, batch: int, length: int, generator: torch.Generator) -> Window:
-        """`batch` windows of `length` steps, uniformly over all starts that fit into an episode of the chunk."""
-        return self._draw_from(batch * length).windows(batch, length, generator)
+    def windows(self, batch: int, length: int, generator: torch.Generator, overhang: bool = False) -> Window:
+        """`batch` windows of `length` steps of episodes of the chunk, see `Replay.windows`."""
+        return self._draw_from(batch * length).windows(batch, length, generator, overhang)
 
     def close(self) -> None:
         """Wait for the thread and let go of the chunks; a draw raises ValueError from here on."""

@@ -46,11 +46,13 @@ def train_mdnrnn(
     device: str = "auto",
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
+    overhang: bool = False,
 ) -> StageResult:
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
     Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
-    replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`.
+    replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang: of the
+    windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
     """
     where = pick_device(device)
     epochs, per_epoch = epochs_of(update_steps, validations)
@@ -91,8 +93,8 @@ def train_mdnrnn(
             "contexts": contexts_as_plain(train.windows(starts, context, draw)),
         }
         data = ReplayData(
-            lambda generator: train.windows(batch_size, window, generator),
-            lambda generator: held_out.windows(batch_size, window, generator),
+            lambda generator: train.windows(batch_size, window, generator, overhang),
+            lambda generator: held_out.windows(batch_size, window, generator, overhang),
             per_epoch,
             4,
             seed,
@@ -115,7 +117,7 @@ def train_mdnrnn(
     with torch.no_grad():
         lightning.seed_everything(seed, verbose=False)
         generator = torch.Generator(where).manual_seed(seed)
-        losses = best.to(where).loss(held_out.windows(batch_size, window, generator))
+        losses = best.to(where).loss(held_out.windows(batch_size, window, generator, overhang))
     scores = {name: float(value) for name, value in losses.items()}
     return StageResult(
         epochs * per_epoch * batch_size * window,

@@ -82,6 +82,7 @@ LATER = {
     "algo.points": False,
     "algo.sharpen": 1.0,
     "collect.noise_correlation": 0.0,
+    "memory.overhang": False,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "controller.env_kwargs.off_road_start": 0.0,
