@@ -7,7 +7,8 @@ import pytest
 
 from worldmodels.errors import UserError
 from worldmodels.stages.controller import train_controller
-from worldmodels.stages.pipeline import merged, report, run_pipeline
+from worldmodels.stages.pipeline import merged, play_rounds, report, run_pipeline
+from worldmodels.stages.resumable import Pipeline
 from worldmodels.stages.study import _world_model
 from worldmodels.tracking import Run
 
@@ -139,6 +140,8 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},
         {"again": {"algo": {"speed": 1}}},
+        {"last": {"evaluation": {}}},
+        {"last": {"algo": {"speed": 1}}},
         {"world": "moon"},
         {"rounds": 0},
         {"device": "tpu"},
@@ -168,3 +171,23 @@ def test_a_seed_of_a_study(settings):
     looked = _world_model(settings, seed=3)
     assert looked["curve"] == [(looked["env_steps"], pytest.approx(looked["rounds"][0]["validation"], abs=1e-3))]
     assert looked["env_steps"] > found["env_steps"], "validation tracks cost frames as well"
+
+
+def test_the_last_of_several_rounds_has_settings_of_its_own(settings, monkeypatch):
+    """On top of those of the later rounds; where there is one round alone, they mean nothing."""
+    from worldmodels.stages import pipeline as module
+
+    plans, learned = [], module.train_controller
+
+    def train_controller(run, **options):
+        plans.append((options["temperature"], options["algo"]["entropy_weight"]))
+        return learned(run, **options)
+
+    monkeypatch.setattr(module, "train_controller", train_controller)
+    settings["controller"]["temperature"], settings["algo"]["entropy_weight"] = 1.0, 0.03
+    settings["again"] |= {"controller": {"temperature": 1.2}, "algo": {"entropy_weight": 0.01}}
+    settings["last"] = {"controller": {"temperature": 0.7}}
+    play_rounds(Pipeline("three", {**settings, "rounds": 3}))
+    assert plans == [(1.0, 0.03), (1.2, 0.01), (0.7, 0.01)]
+    play_rounds(Pipeline("one", {**settings, "rounds": 1}))
+    assert plans[3:] == [(1.0, 0.03)]

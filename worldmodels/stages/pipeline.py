@@ -24,7 +24,7 @@ from .settings import describe_environment, with_kwargs
 from .video import dream_video
 from .vision import train_vae
 
-ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again`
+ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again` and `last`
 RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
 
 
@@ -43,6 +43,11 @@ def merged(section: dict[str, Any], changes: dict[str, Any], place: str = "again
         before = section.get(key)
         result[key] = merged(before, value, f"{place}.{key}") if isinstance(before, dict) else value
     return result
+
+
+def _changed(plan: dict[str, Any], settings: dict[str, Any], place: str) -> dict[str, Any]:
+    """The plan of a round with what `settings` change in it at that place."""
+    return {part: merged(plan[part], settings[place].get(part) or {}, f"{place}.{part}") for part in ROUND}
 
 
 class Made(NamedTuple):
@@ -77,8 +82,9 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     """`rounds` times: collect (first without a controller, then with C and noise), V, M, C; the best C with its models,
     and all stores.
 
-    The pipeline's settings are the config's sections; `again` holds what differs from the second round on. V (unless
-    its `again` section is null), M and C go on from the round before. With `validation.episodes`, C plays that many
+    The pipeline's settings are the config's sections; `again` holds what differs from the second round on, `last` what
+    differs besides in round number `rounds`, if that is not the first. V (unless its `again` section is null), M and C
+    go on from the round before. With `validation.episodes`, C plays that many
     validation tracks after each round: the best one is handed out, and `validation.patience` rounds without a better
     one are the last. Each round's figures, and what `guard` finds suspicious about them, are printed and go into
     rounds.json beside finished.json.
@@ -87,16 +93,18 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     _check(settings)
     first = {part: settings[part] for part in ROUND}
     # before anything is made: a wrong key would else be found after the first round
-    later = {part: merged(first[part], settings["again"].get(part) or {}, f"again.{part}") for part in ROUND}
+    later = _changed(first, settings, "again")
+    last = _changed(later, settings, "last")
+    plans = [first, *[later] * (settings["rounds"] - 2), last][: settings["rounds"]]
     if settings["world"] == "latent":
-        for plan in (first, later):
+        for plan in (first, later, last):
             describe_environment(with_kwargs(settings["env"], plan["controller"]["env_kwargs"]))
     stores: list[Path] = []
     rounds: list[Round] = []
     made = best = Made()
     repairs = 0
     for number in range(settings["rounds"]):
-        plan = repaired(later if number else first, settings["guard"]["repair"], repairs)
+        plan = repaired(plans[number], settings["guard"]["repair"], repairs)
         keeps_vision = number > 0 and settings["again"].get("vision", {}) is None
         made = _one_round(pipeline, plan, number, made, stores, keeps_vision)
         rounds.append(_looked_at(pipeline, plan, number, made, stores))
@@ -134,8 +142,9 @@ def _check(settings: dict[str, Any]) -> None:
         raise UserError(f"rounds={settings['rounds']} makes nothing; set rounds=1 or more")
     if settings["world"] not in ("dream", "latent"):
         raise UserError(f"unknown world {settings['world']!r}; choose dream or latent")
-    if strange := set(settings["again"]) - set(ROUND):
-        raise UserError(f"again.{strange.pop()} is unknown; again has {', '.join(ROUND)}")
+    for place in ("again", "last"):
+        if strange := set(settings[place]) - set(ROUND):
+            raise UserError(f"{place}.{strange.pop()} is unknown; {place} has {', '.join(ROUND)}")
     check_repairs(settings["guard"]["repair"])
     doubts = settings["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):

@@ -30,7 +30,19 @@ from .resumable import Pipeline
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
 # and those of a world model
-PIPELINE_PARTS = ("collect", "vision", "memory", "controller", "rounds", "world", "validation", "guard", "again")
+PIPELINE_PARTS = (
+    "collect",
+    "vision",
+    "memory",
+    "controller",
+    "rounds",
+    "world",
+    "validation",
+    "guard",
+    "again",
+    "last",
+)
+LATER_ROUNDS = ("again", "last")  # of them, what only decides from the second round on
 
 
 def run_study(settings: dict[str, Any]) -> Path:
@@ -71,7 +83,7 @@ def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
     """The sections that decide a study's numbers."""
     if not settings["rounds"]:
         return PARTS
-    return PARTS + tuple(part for part in PIPELINE_PARTS if part != "again" or settings["rounds"] > 1)
+    return PARTS + tuple(part for part in PIPELINE_PARTS if part not in LATER_ROUNDS or settings["rounds"] > 1)
 
 
 # keys that came after scores had been recorded, with the values that change nothing
@@ -86,6 +98,7 @@ LATER = {
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "controller.env_kwargs.off_road_start": 0.0,
+    "last": {},
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
 
