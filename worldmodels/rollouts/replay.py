@@ -103,7 +103,7 @@ class Replay:
             observation = found
             action, reward = self.steps.index_select(0, acting).unflatten(0, (length, batch)).split(self.sizes, 2)
         terminated, first, valid = self.ends.index_select(0, acting).unflatten(0, (length, batch)).unbind(2)
-        if overhang and ends is not None:  # the row that pads may be one within the episode
+        if ends is not None:  # where a window hangs over, the row that pads may be one within the episode
             valid = valid & (rows[:-1] < ends[pick])
             terminated = terminated & valid
         return Window(observation, action, reward.squeeze(2), terminated, first, valid)

@@ -160,7 +160,7 @@ class RolloutStore:
         return sum(entry.length + 1 for entry in self.entries)
 
     def _write_manifest(self) -> None:
-        # an entry is put into words once: all of them anew for each episode took most of the time from 10,000 on
+        # an entry is put into words once: 10,000 of them anew for each episode took longer than playing it
         self._lines += [json.dumps(entry._asdict()) for entry in self.entries[len(self._lines) :]]
         environment, episodes = json.dumps(self.environment), ",\n".join(self._lines)
         write_text(

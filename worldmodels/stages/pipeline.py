@@ -84,10 +84,9 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
 
     The pipeline's settings are the config's sections; `again` holds what differs from the second round on, `last` what
     differs besides in round number `rounds`, if that is not the first. V (unless its `again` section is null), M and C
-    go on from the round before. With `validation.episodes`, C plays that many
-    validation tracks after each round: the best one is handed out, and `validation.patience` rounds without a better
-    one are the last. Each round's figures, and what `guard` finds suspicious about them, are printed and go into
-    rounds.json beside finished.json.
+    go on from the round before. With `validation.episodes`, C plays that many validation tracks after each round: the
+    best one is handed out, and `validation.patience` rounds without a better one are the last. Each round's figures,
+    and what `guard` finds suspicious about them, are printed and go into rounds.json beside finished.json.
     """
     settings = pipeline.settings
     _check(settings)
