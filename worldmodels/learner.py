@@ -23,9 +23,8 @@ class Learner(Module):
     Playing happens inside `training_step`: a data loader would prefetch, and so play with the weights of one update
     ago. policy: maps states to actions, `act(state, sample=True)` to play with, behind a `body` (see `bodies`).
 
-    steps: length of a rollout; where `whole_episodes`, the most steps that an episode may take. anneal: the learning
-    rate falls linearly to 0 over the training. reward_scale: what is learned from is reward × this: values far from 1
-    would drown π's share of the clipped gradient.
+    steps: length of a rollout; where `whole_episodes`, the most steps that an episode may take. reward_scale: what
+    is learned from is reward × this: values far from 1 would drown π's share of the clipped gradient.
     """
 
     whole_episodes = False
@@ -166,12 +165,7 @@ class Learner(Module):
     def configure_optimizers(self) -> Any:
         """Adam, its moments where training goes on."""
         optimizer = torch.optim.Adam(self.parameter_groups(), lr=self.learning_rate, eps=1e-5, fused=True)
-        checkpoints.restored(optimizer, self.policy.optimizer_state)
-        if not self.anneal:
-            return optimizer
-        updates = int(self.trainer.estimated_stepping_batches)
-        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: max(0.0, 1 - update / updates))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
+        return self.scheduled(checkpoints.restored(optimizer, self.policy.optimizer_state))
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         if self.compiled is None:

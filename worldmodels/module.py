@@ -15,12 +15,13 @@ from . import checkpoints
 class Module(lightning.LightningModule):
     """A part that is trained.
 
-    kind: one of `checkpoints.MAKES`. facts: what it was made from, kept in its checkpoint. optimizer_state: with which
-    training goes on.
+    kind: one of `checkpoints.MAKES`. anneal: the learning rate falls linearly to 0 over the training. facts: what it
+    was made from, kept in its checkpoint. optimizer_state: with which training goes on.
     """
 
     kind: str
     learning_rate: float
+    anneal: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,10 +49,19 @@ class Module(lightning.LightningModule):
         """A replay draws on the device already."""
         return batch
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         """Adam in one kernel for all parameters, its moments where training goes on."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return checkpoints.restored(torch.optim.Adam(trained, lr=self.learning_rate, fused=True), self.optimizer_state)
+        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=True)
+        return self.scheduled(checkpoints.restored(optimizer, self.optimizer_state))
+
+    def scheduled(self, optimizer: torch.optim.Optimizer) -> Any:
+        """The optimiser as Lightning takes it, its rate falling where `anneal`."""
+        if not self.anneal:
+            return optimizer
+        updates = int(self.trainer.estimated_stepping_batches)
+        falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: max(0.0, 1 - update / updates))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,

@@ -51,3 +51,13 @@ def test_keys_follow_content_and_not_place(tmp_path):
     a, b, c = (key_of("stage", {"input": tmp_path / name}, {"x": 1}) for name in "abc")
     assert a == b != c
     assert key_of("stage", {"input": tmp_path / "a"}, {"x": 2}) != a
+
+
+def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_something():
+    before = {"window": 48, "model": {"mixtures": 5}}
+    key = key_of("train_mdnrnn", {}, before)
+    same = {"window": 48, "model": {"mixtures": 5, "anneal": False}, "overhang": False}
+    assert key_of("train_mdnrnn", {}, same) == key
+    for other in ({**same, "overhang": True}, {**same, "model": {"mixtures": 5, "anneal": True}}):
+        assert key_of("train_mdnrnn", {}, other) != key
+    assert key_of("another stage", {}, {**before, "overhang": False}) != key_of("another stage", {}, before)

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from worldmodels.errors import UserError
+from worldmodels.memory.training import Memory
 from worldmodels.module import Supervised
 from worldmodels.stages.training import fit
+from worldmodels.vision.vae import VAE
 
 
 class Doomed(Supervised):
@@ -66,16 +68,17 @@ class Slope(Supervised):
 
     kind = "vision"
 
-    def __init__(self):
+    def __init__(self, anneal=False):
         super().__init__()
         self.save_hyperparameters()
+        self.anneal = anneal
         self.weights = torch.nn.Parameter(torch.zeros(2))
 
     def loss(self, batch):
         return {"loss": (self.weights * torch.tensor([3.0, 4.0])).sum()}
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=1.0, fused=True)
+        return self.scheduled(torch.optim.SGD(self.parameters(), lr=1.0, fused=True))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -86,3 +89,22 @@ def test_gradients_are_clipped_in_either_precision(tmp_path, clip, step, precisi
     module = Slope()
     fit(module, Batches(), run, 1, 3, torch.device("cpu"), "V", (), precision=precision, **{clip: 1.0})
     assert module.weights.tolist() == pytest.approx([-3 * part for part in step], rel=1e-3)
+
+
+def test_the_rate_falls_over_all_epochs(tmp_path):
+    """Six updates in two epochs at rates of 1, 5/6, …, 1/6: 3.5 gradients in place of 6."""
+    for anneal, gradients in ((False, 6), (True, 3.5)):
+        run = SimpleNamespace(folder=tmp_path, compiles=False, loggers=lambda: False)
+        module = Slope(anneal)
+        fit(module, Batches(), run, 2, 6, torch.device("cpu"), "V", ())
+        assert module.weights.tolist() == pytest.approx([-3 * gradients, -4 * gradients])
+
+
+@pytest.mark.parametrize("make", [VAE, lambda **options: Memory(3, 2, **options)])
+def test_v_and_m_take_it_from_their_settings(make):
+    falling = make(learning_rate=0.5, anneal=True)
+    falling._trainer = SimpleNamespace(estimated_stepping_batches=4)
+    made = falling.configure_optimizers()
+    made["optimizer"].step(), made["lr_scheduler"]["scheduler"].step()
+    assert made["optimizer"].param_groups[0]["lr"] == pytest.approx(0.375)
+    assert make(learning_rate=0.5).configure_optimizers().param_groups[0]["lr"] == 0.5

@@ -31,10 +31,12 @@ class Memory(Supervised):
         reward_weight: float = 1.0,
         terminated_weight: float = 1.0,
         learning_rate: float = 1e-3,
+        anneal: bool = False,
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.learning_rate, self.reward_weight, self.terminated_weight = learning_rate, reward_weight, terminated_weight
+        self.learning_rate, self.anneal = learning_rate, anneal
+        self.reward_weight, self.terminated_weight = reward_weight, terminated_weight
         self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
 
     def loss(self, window: Window) -> dict[str, Tensor]:

@@ -16,6 +16,12 @@ from ..tracking import Run, StageResult
 
 Inputs = dict[str, Path | list[Path] | None]
 
+# settings that came after stages had been finished, with the values that change nothing: these do not make one anew
+LATER = {
+    "train_vae": {"model.anneal": False},
+    "train_mdnrnn": {"overhang": False, "model.anneal": False},
+}
+
 
 class Row(NamedTuple):
     """A line of the table that ends a pipeline."""
@@ -101,4 +107,14 @@ def key_of(name: str, inputs: Inputs, settings: dict[str, Any]) -> str:
         key: [fingerprint(path) for path in value] if isinstance(value, list) else value and fingerprint(value)
         for key, value in inputs.items()
     }
-    return hashlib.sha256(json.dumps([name, content, settings], sort_keys=True).encode()).hexdigest()
+    deciding = _without(settings, LATER.get(name, {}))
+    return hashlib.sha256(json.dumps([name, content, deciding], sort_keys=True).encode()).hexdigest()
+
+
+def _without(settings: dict[str, Any], later: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """The settings without those that have their value in `later`, whose keys are dotted paths."""
+    return {
+        key: _without(value, later, f"{place}{key}.") if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if place + key not in later or value != later[place + key]
+    }

@@ -94,6 +94,8 @@ LATER = {
     "algo.points": False,
     "algo.sharpen": 1.0,
     "collect.noise_correlation": 0.0,
+    "vision.model.anneal": False,
+    "memory.model.anneal": False,
     "memory.overhang": False,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,

@@ -76,10 +76,11 @@ class VAE(Supervised):
         kl_weight: float = 1.0,
         kl_tolerance: float = 0.5,
         learning_rate: float = 1e-4,
+        anneal: bool = False,
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.latent_dim, self.learning_rate = latent_dim, learning_rate
+        self.latent_dim, self.learning_rate, self.anneal = latent_dim, learning_rate, anneal
         self.kl_weight, self.kl_tolerance = kl_weight, kl_tolerance
         if network not in NETWORKS:
             raise UserError(f"unknown vision.model.network {network!r}; choose {' or '.join(NETWORKS)}")
