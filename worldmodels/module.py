@@ -21,7 +21,7 @@ class Module(lightning.LightningModule):
 
     kind: str
     learning_rate: float
-    anneal: bool
+    anneal: bool = False
 
     def __init__(self) -> None:
         super().__init__()
