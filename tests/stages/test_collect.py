@@ -1,10 +1,30 @@
-"""What is said to a controller that was made for other actions."""
+"""What may differ while episodes are collected, and what is said to a controller that was made for other actions."""
 
+import numpy as np
 import pytest
 from saving import save_models
 
 from worldmodels.errors import UserError
+from worldmodels.rollouts.store import RolloutStore
 from worldmodels.stages.collect import collect
+from worldmodels.stages.settings import describe_environment, with_kwargs
+from worldmodels.tracking import Run
+
+
+def test_the_store_is_of_the_environment_without_the_rules_of_its_collection(tmp_path, blob_settings):
+    car_racing = {"id": "worldmodels/CarRacing-v3", "kwargs": {"size": 64}, "action_repeat": 4}
+    stock, rules = {**blob_settings, **car_racing}, {"off_road_start": 1.0}
+    settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
+
+    def first_episode(name, env, more):
+        collect(Run("collect", settings), tmp_path / name, env, 2, "held", seed=0, max_steps=2, env_kwargs=more)
+        store = RolloutStore.open(tmp_path / name)
+        assert store.environment == describe_environment(env)
+        return store.read(store.entries[0]).observation
+
+    lost = first_episode("lost", stock, rules)
+    assert np.array_equal(lost, first_episode("always_lost", with_kwargs(stock, rules), None))
+    assert not np.array_equal(lost, first_episode("stock", stock, None))
 
 
 @pytest.fixture

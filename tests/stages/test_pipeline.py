@@ -151,8 +151,9 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         with pytest.raises(UserError):
             run_pipeline({**settings, **wrong})
     for kwargs, words in (({"off_road_stat": 0.1}, "off_road_stat"), (5, "env_kwargs must be {NAME: VALUE}")):
-        with pytest.raises(UserError, match=words):
-            run_pipeline({**settings, "world": "latent", "again": {"controller": {"env_kwargs": kwargs}}})
+        for part in ("collect", "controller"):
+            with pytest.raises(UserError, match=words):
+                run_pipeline({**settings, "again": {part: {"env_kwargs": kwargs}}})
     assert not Path(settings["data"]).exists(), "refused before anything was made"
 
 

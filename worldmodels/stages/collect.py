@@ -18,7 +18,7 @@ from ..rollouts.collect import Behaviour, play
 from ..rollouts.store import RolloutStore
 from ..tracking import Progress, Run, StageResult, pick_device
 from .driving import load_driver
-from .settings import describe_environment, open_envs
+from .settings import describe_environment, open_envs, with_kwargs
 
 
 def collect(
@@ -33,6 +33,7 @@ def collect(
     checkpoint: str | Path | None = None,
     noise: float | Sequence[float] = 0.0,
     noise_correlation: float = 0.0,
+    env_kwargs: dict[str, Any] | None = None,
     validation_every: int = 10,
     device: str = "cpu",
     complete: bool = False,
@@ -42,6 +43,7 @@ def collect(
     behaviour: one of BEHAVIOURS, or several that take turns, or "controller" with its checkpoint and noise, see
     `Exploration`.
     options: of the behaviours, by name; max_steps: cut episodes there, as if their clock had ended.
+    env_kwargs: more arguments of the environment while it is played; the store is of the environment without them.
     Every validation_every-th episode of a store gets a seed of the validation space, the others training seeds.
     """
     pick_device(device)
@@ -58,7 +60,8 @@ def collect(
     actions = restore(description["action"])
     inputs: dict[str, Path] = {}
     frames = 0
-    with closing(open_envs(env, min(env["num_envs"], max(wanted, 1)), env["asynchronous"])) as envs:
+    played = with_kwargs(env, env_kwargs)
+    with closing(open_envs(played, min(env["num_envs"], max(wanted, 1)), env["asynchronous"])) as envs:
         chosen: list[tuple[str, Behaviour]] = []
         for name in names:
             if name == "controller":

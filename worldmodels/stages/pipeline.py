@@ -95,9 +95,9 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     later = _changed(first, settings, "again")
     last = _changed(later, settings, "last")
     plans = [first, *[later] * (settings["rounds"] - 2), last][: settings["rounds"]]
-    if settings["world"] == "latent":
-        for plan in (first, later, last):
-            describe_environment(with_kwargs(settings["env"], plan["controller"]["env_kwargs"]))
+    for plan in (first, later, last):
+        for part in ("collect", "controller"):
+            describe_environment(with_kwargs(settings["env"], plan[part]["env_kwargs"]))
     stores: list[Path] = []
     rounds: list[Round] = []
     made = best = Made()

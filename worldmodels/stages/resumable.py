@@ -18,6 +18,7 @@ Inputs = dict[str, Path | list[Path] | None]
 
 # settings that came after stages had been finished, with the values that change nothing: these do not make one anew
 LATER = {
+    "collect": {"env_kwargs": None},
     "train_vae": {"model.anneal": False},
     "train_mdnrnn": {"overhang": False, "model.anneal": False},
 }

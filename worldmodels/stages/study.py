@@ -94,6 +94,7 @@ LATER = {
     "algo.points": False,
     "algo.sharpen": 1.0,
     "collect.noise_correlation": 0.0,
+    "collect.env_kwargs": None,
     "vision.model.anneal": False,
     "memory.model.anneal": False,
     "memory.overhang": False,
