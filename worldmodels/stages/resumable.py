@@ -16,12 +16,26 @@ from ..tracking import Run, StageResult
 
 Inputs = dict[str, Path | list[Path] | None]
 
-# settings that came after stages had been finished, with the values that change nothing: these do not make one anew
+# keys of the config that came after stages had been finished and scores recorded, with the values that change nothing:
+# at these, what was there before stays as it is
 LATER = {
-    "collect": {"env_kwargs": None},
-    "train_vae": {"model.anneal": False},
-    "train_mdnrnn": {"overhang": False, "model.anneal": False},
+    "env.blackout": None,
+    "vision.clip_norm": None,
+    "algo.budget": None,
+    "algo.points": False,
+    "algo.sharpen": 1.0,
+    "collect.noise_correlation": 0.0,
+    "collect.env_kwargs": None,
+    "vision.model.anneal": False,
+    "memory.model.anneal": False,
+    "memory.overhang": False,
+    "controller.snapshots": 0,
+    "controller.doubt": 0.0,
+    "controller.env_kwargs.off_road_start": 0.0,
+    "last": {},
+    "guard.rivals": 2,  # where nothing is doubted there are none
 }
+SECTIONS = {"collect": "collect", "train_vae": "vision", "train_mdnrnn": "memory"}  # of the config, by stage
 
 
 class Row(NamedTuple):
@@ -108,14 +122,14 @@ def key_of(name: str, inputs: Inputs, settings: dict[str, Any]) -> str:
         key: [fingerprint(path) for path in value] if isinstance(value, list) else value and fingerprint(value)
         for key, value in inputs.items()
     }
-    deciding = _without(settings, LATER.get(name, {}))
+    deciding = _without(settings, f"{SECTIONS.get(name, name)}.")
     return hashlib.sha256(json.dumps([name, content, deciding], sort_keys=True).encode()).hexdigest()
 
 
-def _without(settings: dict[str, Any], later: dict[str, Any], place: str = "") -> dict[str, Any]:
-    """The settings without those that have their value in `later`, whose keys are dotted paths."""
+def _without(settings: dict[str, Any], place: str) -> dict[str, Any]:
+    """The settings at `place` of the config without those that came later and change nothing."""
     return {
-        key: _without(value, later, f"{place}{key}.") if isinstance(value, dict) else value
+        key: _without(value, f"{place}{key}.") if isinstance(value, dict) else value
         for key, value in settings.items()
-        if place + key not in later or value != later[place + key]
+        if place + key not in LATER or value != LATER[place + key]
     }

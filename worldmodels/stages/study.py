@@ -25,7 +25,7 @@ from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate, returns_in
 from .pipeline import play_rounds, score
-from .resumable import Pipeline
+from .resumable import LATER, Pipeline
 
 POINTS = 200  # kept of a learning curve
 PARTS = ("env", "algo", "policy", "evaluation")  # the settings that decide a study's numbers
@@ -84,26 +84,6 @@ def parts_of(settings: dict[str, Any]) -> tuple[str, ...]:
     if not settings["rounds"]:
         return PARTS
     return PARTS + tuple(part for part in PIPELINE_PARTS if part not in LATER_ROUNDS or settings["rounds"] > 1)
-
-
-# keys that came after scores had been recorded, with the values that change nothing
-LATER = {
-    "env.blackout": None,
-    "vision.clip_norm": None,
-    "algo.budget": None,
-    "algo.points": False,
-    "algo.sharpen": 1.0,
-    "collect.noise_correlation": 0.0,
-    "collect.env_kwargs": None,
-    "vision.model.anneal": False,
-    "memory.model.anneal": False,
-    "memory.overhang": False,
-    "controller.snapshots": 0,
-    "controller.doubt": 0.0,
-    "controller.env_kwargs.off_road_start": 0.0,
-    "last": {},
-    "guard.rivals": 2,  # where nothing is doubted there are none
-}
 
 
 def differing(recorded: Any, now: Any, place: str = "") -> list[str]:
