@@ -124,6 +124,13 @@ def test_commands_are_valid(page, configs):
 
 
 @every_page
+def test_braces_are_quoted(page):
+    """Bash makes two words of {a:1,b:2}."""
+    for command in re.findall(r"python scripts/[^`\n]*", page.read_text().replace("\\\n", " ")):
+        assert not re.search(r"\{[^}]*,[^}]*\}", re.sub(r"'[^']*'", "", command)), command
+
+
+@every_page
 def test_names_of_the_code_exist(page):
     """What a link into a file of ours calls by name, as [`Learner`](…/learner.py), is defined there."""
     for name, target in re.findall(r"\[`(\w+)`\]\(([^)]+\.py)\)", page.read_text()):
