@@ -60,4 +60,6 @@ def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_some
     assert key_of("train_mdnrnn", {}, same) == key
     for other in ({**same, "overhang": True}, {**same, "model": {"mixtures": 5, "anneal": True}}):
         assert key_of("train_mdnrnn", {}, other) != key
+    assert key_of("train_vae", {}, {"model": {"anneal": False}}) == key_of("train_vae", {}, {"model": {}})
+    assert key_of("collect", {}, {"noise": 0.1, "env_kwargs": None}) == key_of("collect", {}, {"noise": 0.1})
     assert key_of("another stage", {}, {**before, "overhang": False}) != key_of("another stage", {}, before)

@@ -35,7 +35,7 @@ LATER = {
     "last": {},
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
-SECTIONS = {"collect": "collect", "train_vae": "vision", "train_mdnrnn": "memory"}  # of the config, by stage
+SECTIONS = {"train_vae": "vision", "train_mdnrnn": "memory"}  # of the config, where a stage has another name
 
 
 class Row(NamedTuple):
