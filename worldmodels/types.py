@@ -5,6 +5,7 @@ Alignment, everywhere: observation[t], action[t] → reward[t], terminated[t], t
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,10 @@ class Posterior(NamedTuple):
 
     mean: Tensor  # f32 [..., Z]
     log_std: Tensor  # f32 [..., Z]
+
+    def narrowed(self, share: float) -> Posterior:
+        """The same Gaussian with `share` of its deviation; 1 leaves it as it is, 0 leaves the mean alone."""
+        return Posterior(self.mean, self.log_std + (math.log(share) if share else -math.inf))
 
 
 class Window(NamedTuple):

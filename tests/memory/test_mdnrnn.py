@@ -1,6 +1,9 @@
+import math
+
 import pytest
 import torch
 
+from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.memory.mixture import log_prob
 from worldmodels.memory.training import Memory
@@ -90,6 +93,23 @@ def test_z_is_drawn_anew_for_each_batch(window):
     wide = window._replace(observation=window.observation._replace(log_std=torch.zeros(7, 4, 3)))
     memory = Memory(3, 2, hidden_dim=8)
     assert memory.loss(wide)["nll"].item() != memory.loss(wide)["nll"].item()
+    with pytest.raises(UserError, match="latent_noise must not be negative, not -1"):
+        Memory(3, 2, latent_noise=-1.0)
+
+
+@pytest.mark.parametrize(("share", "noise", "tolerance"), [(0.0, 0.0, 1e-6), (0.5, 0.5, 0.02), (1.0, 2.0, 0.05)])
+def test_z_is_drawn_with_a_share_of_v_s_noise(share, noise, tolerance):
+    """A mixture that is N(0, 1) whatever it sees: ½ z² + ½ log 2π nats, z² being μ² + (share · σ)² on average."""
+    length, batch, mean, std = 100, 100, 0.7, 2.0
+    latents = Posterior(torch.full((length + 1, batch, 3), mean), torch.full((length + 1, batch, 3), math.log(std)))
+    flags = torch.zeros(length, batch, dtype=torch.bool)
+    window = Window(latents, torch.zeros(length, batch, 2), torch.zeros(length, batch), flags, flags, ~flags)
+    memory = Memory(3, 2, hidden_dim=8, latent_noise=share)
+    torch.nn.init.zeros_(memory.network.heads.weight)
+    torch.nn.init.zeros_(memory.network.heads.bias)
+    torch.manual_seed(0)
+    nll = memory.loss(window)["nll"].item()
+    assert nll == pytest.approx(0.5 * mean**2 + noise + 0.5 * math.log(2 * math.pi), abs=tolerance)
 
 
 def test_the_second_bias_stays_zero(window):

@@ -42,7 +42,7 @@ class Seeing:
         return (z * 10).round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 3)
 
 
-MODELS = SimpleNamespace(vision=Seeing(), memory=SimpleNamespace(network=Counting()))
+MODELS = SimpleNamespace(vision=Seeing(), memory=SimpleNamespace(network=Counting(), latent_noise=1.0))
 
 
 def window_of(growth, reward=2.0, ends_at=None):

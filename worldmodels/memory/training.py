@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..errors import UserError
 from ..module import Supervised
 from ..types import Posterior, Window
 from . import mixture
@@ -17,6 +18,9 @@ class Memory(Supervised):
 
     Each a mean over the valid steps. z is drawn anew from V's posterior at each batch, which keeps M from fitting one
     draw (arXiv 1803.10122, appendix A.2).
+
+    latent_noise: the share of the posterior's deviation that z is drawn with. At 1, the paper's, the dream wavers by
+    V's doubt as well, which C never meets outside: there z is the mean. Raises UserError where it is negative.
     """
 
     kind = "memory"
@@ -32,16 +36,19 @@ class Memory(Supervised):
         terminated_weight: float = 1.0,
         learning_rate: float = 1e-3,
         anneal: bool = False,
+        latent_noise: float = 1.0,
     ):
+        if latent_noise < 0:
+            raise UserError(f"latent_noise must not be negative, not {latent_noise:g}; 1 is V's own")
         super().__init__()
         self.save_hyperparameters()
-        self.learning_rate, self.anneal = learning_rate, anneal
+        self.learning_rate, self.anneal, self.latent_noise = learning_rate, anneal, latent_noise
         self.reward_weight, self.terminated_weight = reward_weight, terminated_weight
         self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
 
     def loss(self, window: Window) -> dict[str, Tensor]:
         """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, `terminated` in nats."""
-        posterior: Posterior = window.observation
+        posterior: Posterior = window.observation.narrowed(self.latent_noise)
         z = torch.addcmul(posterior.mean, posterior.log_std.exp(), torch.randn_like(posterior.mean))
         prediction, _ = self.network(z[:-1], window.action, window.first)
         nll = -mixture.log_prob(prediction.next_z, z[1:]).mean(-1)

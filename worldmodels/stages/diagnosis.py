@@ -22,7 +22,7 @@ from ..rollouts.replay import Replay, replay_of
 from ..rollouts.store import RolloutStore, open_stores, sources_of
 from ..rollouts.streaming import spread_within
 from ..tracking import Run, StageResult, pick_device
-from ..types import Posterior, Prediction, Window
+from ..types import Prediction, Window
 from ..vision.vae import VAE, latent_use, sample
 from .driving import Models
 
@@ -244,8 +244,9 @@ def _inputs(stores: Sequence[RolloutStore], **checkpoints: str | Path) -> dict[s
 
 
 def _drawn(models: Models, frames: Tensor) -> Tensor:
-    """z f32 [T, B, Z] of frames u8 [T, B, H, W, C], drawn from V's posterior."""
-    return torch.stack([sample(Posterior(*models.vision.encode(row))) for row in frames])
+    """z f32 [T, B, Z] of frames u8 [T, B, H, W, C], drawn from V's posterior as M knows it."""
+    share = models.memory.latent_noise
+    return torch.stack([sample(models.vision.encode(row).narrowed(share)) for row in frames])
 
 
 def _seen_again(models: Models, frame: Tensor) -> Tensor:

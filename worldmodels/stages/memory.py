@@ -86,11 +86,12 @@ def train_mdnrnn(
     draw = torch.Generator(where).manual_seed(seed)
     shown = ("train/nll", "train/reward_error", "validation/loss")
     with closing(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
+        begun = train.windows(starts, context, draw)
         memory.facts = {
             "environment": opened[0].environment,
             "vision": str(vision),
             "vision_sha256": seen.sha256,
-            "contexts": contexts_as_plain(train.windows(starts, context, draw)),
+            "contexts": contexts_as_plain(begun._replace(observation=begun.observation.narrowed(memory.latent_noise))),
         }
         data = ReplayData(
             lambda generator: train.windows(batch_size, window, generator, overhang),
@@ -140,7 +141,9 @@ class MixtureInUse(Callback):
 
     def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Window, *_: Any) -> None:
         # a generator of its own: what is only looked at must not change how training goes on
-        z = sample(batch.observation, torch.Generator(module.device).manual_seed(self.seed))
+        z = sample(
+            batch.observation.narrowed(module.latent_noise), torch.Generator(module.device).manual_seed(self.seed)
+        )
         prediction, _ = module.network(z[:-1], batch.action, batch.first)
         self.weights.append(torch.softmax(prediction.next_z.logits[batch.valid], -1).sum(0))
         self.steps += int(batch.valid.sum())

@@ -28,6 +28,7 @@ LATER = {
     "collect.env_kwargs": None,
     "vision.model.anneal": False,
     "memory.model.anneal": False,
+    "memory.model.latent_noise": 1.0,
     "memory.overhang": False,
     "controller.snapshots": 0,
     "controller.doubt": 0.0,

@@ -132,6 +132,7 @@ def dream_along(models: Models, episode: Episode, skip: int, steps: int, tempera
     """z f32 [steps + 1, Z] of a dream under the episode's actions, warmed up by its first `skip` steps."""
     action_space = models.environment["action"]
     posterior = models.vision.encode(torch.from_numpy(episode.observation[: skip + 1]))
+    posterior = posterior.narrowed(models.memory.latent_noise)
     where = posterior.mean.device
     actions = torch.from_numpy(episode.action).to(where)
     context = {

@@ -1,0 +1,44 @@
+"""What M's checkpoint holds besides its weights."""
+
+import torch
+
+from worldmodels import checkpoints
+from worldmodels.stages.collect import collect
+from worldmodels.stages.memory import train_mdnrnn
+from worldmodels.stages.vision import train_vae
+from worldmodels.tracking import Run
+from worldmodels.worlds.dream_env import dream_from_checkpoint
+
+
+def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings):
+    settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
+    learning = {"update_steps": 2, "validations": 1, "seed": 0, "device": "cpu"}
+    store = tmp_path / "blobs"
+    collect(Run("collect", settings), store, blob_settings, 4, "uniform", 0, validation_every=2)
+    model = {"latent_dim": 4, "width": 0.25}
+    vision = train_vae(Run("train_vae", settings), [store], model=model, batch_size=8, **learning)
+
+    def trained(share):
+        made = train_mdnrnn(
+            Run("train_mdnrnn", settings),
+            [store],
+            vision.artefacts["checkpoint"],
+            model={"hidden_dim": 8, "latent_noise": share},
+            batch_size=4,
+            window=6,
+            context=3,
+            starts=16,
+            clip_value=1.0,
+            latents=tmp_path / "latents",
+            **learning,
+        )
+        path = made.artefacts["checkpoint"]
+        return path, checkpoints.read(path, "memory").facts["contexts"]
+
+    (_, whole), (_, half), (path, none) = (trained(share) for share in (1.0, 0.5, 0.0))
+    assert torch.equal(whole["mean"], half["mean"]) and torch.equal(whole["mean"], none["mean"])
+    assert torch.allclose(half["log_std"].exp(), whole["log_std"].exp() / 2)
+    begun = dream_from_checkpoint(path, batch=32).reset()[:, :4]
+    found = (begun[:, None] == none["mean"][-1]).all(-1).any(1)
+    assert found.all(), "without noise, at the mean of a real latent"
+    assert whole["log_std"].exp().amin() > 0.01
