@@ -56,7 +56,12 @@ def test_keys_follow_content_and_not_place(tmp_path):
 def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_something():
     before = {"window": 48, "model": {"mixtures": 5}}
     key = key_of("train_mdnrnn", {}, before)
-    same = {"window": 48, "model": {"mixtures": 5, "anneal": False, "latent_noise": 1.0}, "overhang": False}
+    same = {
+        "window": 48,
+        "model": {"mixtures": 5, "anneal": False, "latent_noise": 1.0},
+        "overhang": False,
+        "starts_in": "all",
+    }
     assert key_of("train_mdnrnn", {}, same) == key
     for other in ({**same, "overhang": True}, {**same, "model": {"mixtures": 5, "anneal": True}}):
         assert key_of("train_mdnrnn", {}, other) != key

@@ -19,7 +19,7 @@ from ..memory import mixture
 from ..memory.training import Memory
 from ..rollouts.datamodule import ReplayData
 from ..rollouts.latents import encode_store, folder_of
-from ..rollouts.replay import replay_of
+from ..rollouts.replay import Replay, replay_of
 from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
@@ -47,15 +47,19 @@ def train_mdnrnn(
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
     overhang: bool = False,
+    starts_in: str = "all",
 ) -> StageResult:
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
-    Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
+    Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own: drawn
+    from "all" stores, or (`starts_in`) from the "newest" alone, the last one, where C has been driving by itself.
     replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang: of the
     windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
     """
     where = pick_device(device)
     epochs, per_epoch = epochs_of(update_steps, validations)
+    if starts_in not in ("all", "newest"):
+        raise UserError(f"unknown memory.starts_in {starts_in!r}; choose all or newest")
     opened = open_stores(stores)
     vae, seen = VAE.load(vision)
     if seen.facts["environment"] != opened[0].environment:
@@ -86,7 +90,8 @@ def train_mdnrnn(
     draw = torch.Generator(where).manual_seed(seed)
     shown = ("train/nll", "train/reward_error", "validation/loss")
     with closing(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
-        begun = train.windows(starts, context, draw)
+        begins = _newest(opened[-1], where, encoded[-1]) if starts_in == "newest" else train
+        begun = begins.windows(starts, context, draw)
         memory.facts = {
             "environment": opened[0].environment,
             "vision": str(vision),
@@ -160,6 +165,13 @@ def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, roo
     """The latents of every store by shard, encoded where the cache lacks them."""
     with Progress("encode", sum(store.frames for store in stores), "frames") as progress:
         return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]
+
+
+def _newest(store: RolloutStore, device: torch.device, encoded: dict[str, np.ndarray]) -> Replay:
+    """The training episodes of one store, as many as fit in memory."""
+    sources, latents = _with_latents([store], "train", [encoded])
+    kept = spread_within(sources, latents)
+    return replay_of(sources[kept], device, latents[kept])
 
 
 def _with_latents(
