@@ -6,7 +6,7 @@ import torch
 from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.memory.mixture import log_prob
-from worldmodels.memory.training import Memory
+from worldmodels.memory.training import Memory, smoothed
 from worldmodels.types import MemoryState, Mixture, Posterior, Window
 
 
@@ -110,6 +110,32 @@ def test_z_is_drawn_with_a_share_of_v_s_noise(share, noise, tolerance):
     torch.manual_seed(0)
     nll = memory.loss(window)["nll"].item()
     assert nll == pytest.approx(0.5 * mean**2 + noise + 0.5 * math.log(2 * math.pi), abs=tolerance)
+
+
+def test_rewards_are_spread_over_their_neighbours():
+    """(1, 4, 6, 4, 1)/16 after two passes; nothing leaves an episode: 16 → 12, 4 → 12 − 2, 4 + 2 − 1 at its edge."""
+    reward, valid = torch.zeros(7, 3), torch.ones(7, 3, dtype=torch.bool)
+    reward[3, 0] = reward[0, 1] = reward[4, 1] = reward[4, 2] = 16.0
+    valid[5:, 1] = valid[5:, 2] = False
+    reward[6, 2] = 99.0  # behind the end: as it is
+    spread = smoothed(reward, valid, passes=2)
+    assert spread[:, 0].tolist() == [0, 1, 4, 6, 4, 1, 0]
+    assert spread[:, 1].tolist() == [10, 5, 2, 5, 10, 0, 0]
+    assert spread[:, 2].tolist() == [0, 0, 1, 5, 10, 0, 99]
+    assert torch.equal(smoothed(reward, valid, passes=0), reward)
+
+
+def test_m_learns_smoothed_rewards(window):
+    """A head that says nothing is wrong by the squares of the smoothed rewards."""
+    memory = Memory(3, 2, hidden_dim=8, reward_smoothing=1)
+    torch.nn.init.zeros_(memory.network.heads.weight)
+    torch.nn.init.zeros_(memory.network.heads.bias)
+    reward = torch.zeros(6, 4)
+    reward[1, 0], reward[2, 1] = 4.0, 4.0  # the second one's last step: (…, 1, 3)
+    error = memory.loss(window._replace(reward=reward))["reward_error"].item()
+    assert error == pytest.approx((1 + 4 + 1 + 1 + 9) / 21)
+    with pytest.raises(UserError, match="reward_smoothing must not be negative, not -1"):
+        Memory(3, 2, reward_smoothing=-1)
 
 
 def test_the_second_bias_stays_zero(window):

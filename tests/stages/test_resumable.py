@@ -58,7 +58,7 @@ def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_some
     key = key_of("train_mdnrnn", {}, before)
     same = {
         "window": 48,
-        "model": {"mixtures": 5, "anneal": False, "latent_noise": 1.0},
+        "model": {"mixtures": 5, "anneal": False, "latent_noise": 1.0, "reward_smoothing": 0},
         "overhang": False,
         "starts_in": "all",
     }

@@ -29,6 +29,7 @@ LATER = {
     "vision.model.anneal": False,
     "memory.model.anneal": False,
     "memory.model.latent_noise": 1.0,
+    "memory.model.reward_smoothing": 0,
     "memory.overhang": False,
     "memory.starts_in": "all",
     "controller.snapshots": 0,
