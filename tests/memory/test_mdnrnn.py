@@ -93,8 +93,9 @@ def test_z_is_drawn_anew_for_each_batch(window):
     wide = window._replace(observation=window.observation._replace(log_std=torch.zeros(7, 4, 3)))
     memory = Memory(3, 2, hidden_dim=8)
     assert memory.loss(wide)["nll"].item() != memory.loss(wide)["nll"].item()
-    with pytest.raises(UserError, match="latent_noise must not be negative, not -1"):
-        Memory(3, 2, latent_noise=-1.0)
+    for wrong in (-1.0, math.nan, math.inf, None, "0.3"):
+        with pytest.raises(UserError, match=f"latent_noise must be a number from 0 on, not {wrong!r}"):
+            Memory(3, 2, latent_noise=wrong)
 
 
 @pytest.mark.parametrize(("share", "noise", "tolerance"), [(0.0, 0.0, 1e-6), (0.5, 0.5, 0.02), (1.0, 2.0, 0.05)])
@@ -134,8 +135,9 @@ def test_m_learns_smoothed_rewards(window):
     reward[1, 0], reward[2, 1] = 4.0, 4.0  # the second one's last step: (…, 1, 3)
     error = memory.loss(window._replace(reward=reward))["reward_error"].item()
     assert error == pytest.approx((1 + 4 + 1 + 1 + 9) / 21)
-    with pytest.raises(UserError, match="reward_smoothing must not be negative, not -1"):
-        Memory(3, 2, reward_smoothing=-1)
+    for wrong in (-1, 1.5, None):
+        with pytest.raises(UserError, match=f"reward_smoothing must be a whole number from 0 on, not {wrong!r}"):
+            Memory(3, 2, reward_smoothing=wrong)
 
 
 def test_the_second_bias_stays_zero(window):

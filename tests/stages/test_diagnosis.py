@@ -32,11 +32,14 @@ class Counting:
 
 
 class Seeing:
-    """V whose z is the frame's grey value over 10, with no doubt; it shows z as that grey value."""
+    """V whose z is the frame's grey value over 10, give or take `doubt`; it shows z as that grey value."""
+
+    def __init__(self, doubt=0.0):
+        self.doubt = doubt
 
     def encode(self, frame):
         z = frame[:, 0, 0, :1].float() / 10
-        return Posterior(z, torch.full_like(z, -20.0))
+        return Posterior(z, torch.full_like(z, self.doubt).log())
 
     def decode(self, z):
         return (z * 10).round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 3)
@@ -56,8 +59,10 @@ def window_of(growth, reward=2.0, ends_at=None):
     return Window(frames, torch.zeros(LENGTH, BATCH, 1), torch.full((LENGTH, BATCH), reward), terminated, flags, valid)
 
 
-def test_a_true_model_left_alone_makes_no_error():
-    found = left_alone(MODELS, window_of(1), context=3, temperature=1.0)
+@pytest.mark.parametrize(("doubt", "share"), [(0.0, 1.0), (3.0, 0.0)])
+def test_a_true_model_left_alone_makes_no_error(doubt, share):
+    models = SimpleNamespace(vision=Seeing(doubt), memory=SimpleNamespace(network=Counting(), latent_noise=share))
+    found = left_alone(models, window_of(1), context=3, temperature=1.0)
     assert found["windows"] == [BATCH] * 5
     for name in ("reward_error", "return_error", "pixel_error", "pixel_error_of_reconstruction"):
         assert found[name] == pytest.approx([0] * 5, abs=1e-9)

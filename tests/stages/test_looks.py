@@ -31,6 +31,7 @@ class Notes:
 
     def network(self, z, action, first):
         """Sure of component 0 in dimension 0 and of component 2 in dimension 1; torn between 0 and 1 in dimension 2."""
+        assert not z.any(), "without noise, the means"
         logits = torch.full((*z.shape[:2], 3, 3), -torch.inf)
         logits[..., 0, 0] = logits[..., 1, 2] = 0.0
         logits[..., 2, :2] = 0.0
@@ -53,7 +54,7 @@ def test_active_units_over_all_batches_of_a_look():
 def test_mixtures_used_over_the_valid_steps_of_a_look():
     """1, 1 and 2 components: 4/3 in the mean; the heaviest weighs 1, 1 and ½, the second 0, 0 and ½."""
     notes, flags = Notes(), torch.zeros(4, 2, dtype=torch.bool)
-    notes.latent_noise = 1.0
+    notes.latent_noise = 0.0
     first, valid = flags.clone(), ~flags
     first[3], valid[3] = True, False  # knows nothing there, and that must not count
     latents = Posterior(torch.zeros(5, 2, 3), torch.zeros(5, 2, 3))

@@ -17,11 +17,12 @@ SIZES = {"batch_size": 4, "window": 6, "context": 3, "starts": 32, "clip_value":
 
 @pytest.fixture
 def make_memory(tmp_path, blob_settings):
-    """Two stores and their V; then M's checkpoint for the given settings."""
+    """Two stores and their V, a third one without a training episode; then M's checkpoint for the given settings."""
     settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
-    stores = [tmp_path / "old", tmp_path / "new"]
-    for number, store in enumerate(stores):
-        collect(Run("collect", settings), store, blob_settings, 4, "uniform", number, validation_every=2)
+    stores = [tmp_path / "old", tmp_path / "new", tmp_path / "held out"]
+    for number, (store, episodes) in enumerate(zip(stores, (4, 4, 1))):
+        collect(Run("collect", settings), store, blob_settings, episodes, "uniform", number, validation_every=2)
+    *stores, lone = stores
     model = {"latent_dim": 4, "width": 0.25}
     vision = train_vae(Run("train_vae", settings), stores, model=model, batch_size=8, **LEARNING)
 
@@ -31,7 +32,7 @@ def make_memory(tmp_path, blob_settings):
         made = train_mdnrnn(run, stores, vision.artefacts["checkpoint"], **options, **more)
         return made.artefacts["checkpoint"]
 
-    make.stores = stores
+    make.stores, make.lone = stores, lone
     return make
 
 
@@ -61,3 +62,5 @@ def test_dreams_may_begin_where_the_newest_store_does(make_memory):
     assert not torch.equal(all_of_them["action"], newest["action"])
     with pytest.raises(UserError, match=r"unknown memory\.starts_in 'recent'; choose all or newest"):
         make_memory(starts_in="recent")
+    with pytest.raises(UserError, match=r"held out holds no training episode.*set memory\.starts_in=all"):
+        make_memory(stores=[new, make_memory.lone], starts_in="newest")

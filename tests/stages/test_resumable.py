@@ -63,7 +63,10 @@ def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_some
         "starts_in": "all",
     }
     assert key_of("train_mdnrnn", {}, same) == key
-    for other in ({**same, "overhang": True}, {**same, "model": {"mixtures": 5, "anneal": True}}):
+    changes = ({"overhang": True}, {"starts_in": "newest"})
+    models = ({"anneal": True}, {"latent_noise": 0.3}, {"reward_smoothing": 2})
+    for other in (*changes, *({"model": {**same["model"], **model}} for model in models)):
+        other = {**same, **other}
         assert key_of("train_mdnrnn", {}, other) != key
     assert key_of("train_vae", {}, {"model": {"anneal": False}}) == key_of("train_vae", {}, {"model": {}})
     assert key_of("collect", {}, {"noise": 0.1, "env_kwargs": None}) == key_of("collect", {}, {"noise": 0.1})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,8 +16,8 @@ from .mdnrnn import MDNRNN
 
 
 def smoothed(reward: Tensor, valid: Tensor, passes: int) -> Tensor:
-    """Rewards [L, B] spread over the steps before and behind, with the binomial weights of 2 · `passes`; the sum over
-    the valid steps stays.
+    """Rewards [L, B] spread over `passes` steps before and behind, with the binomial weights of 2 · `passes`; nothing
+    leaves a window's valid steps, at whose edges it is turned back.
 
     In which of two steps a reward falls is often past foreseeing, and M learns it by heart (Lee et al. 2023,
     DreamSmooth, arXiv 2311.01450).
@@ -35,7 +37,7 @@ class Memory(Supervised):
 
     latent_noise: the share of the posterior's deviation that z is drawn with. At 1, the paper's, the dream wavers by
     V's doubt as well, which C never meets outside: there z is the mean. reward_smoothing: of the rewards to be
-    predicted, see `smoothed`. Raises UserError where one of these is negative.
+    predicted, see `smoothed`. Raises UserError where one of these is negative or no number.
     """
 
     kind = "memory"
@@ -54,10 +56,12 @@ class Memory(Supervised):
         latent_noise: float = 1.0,
         reward_smoothing: int = 0,
     ):
-        if latent_noise < 0:
-            raise UserError(f"latent_noise must not be negative, not {latent_noise:g}; 1 is V's own")
-        if reward_smoothing < 0:
-            raise UserError(f"reward_smoothing must not be negative, not {reward_smoothing}; 0 leaves rewards alone")
+        if not isinstance(latent_noise, int | float) or not 0 <= latent_noise < math.inf:
+            raise UserError(f"latent_noise must be a number from 0 on, not {latent_noise!r}; 1 is V's own")
+        if not isinstance(reward_smoothing, int) or reward_smoothing < 0:
+            raise UserError(
+                f"reward_smoothing must be a whole number from 0 on, not {reward_smoothing!r}; 0 leaves rewards alone"
+            )
         super().__init__()
         self.save_hyperparameters()
         self.learning_rate, self.anneal, self.latent_noise = learning_rate, anneal, latent_noise
@@ -66,7 +70,8 @@ class Memory(Supervised):
         self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
 
     def loss(self, window: Window) -> dict[str, Tensor]:
-        """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, `terminated` in nats."""
+        """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, of the smoothed rewards,
+        `terminated` in nats."""
         posterior: Posterior = window.observation.narrowed(self.latent_noise)
         z = torch.addcmul(posterior.mean, posterior.log_std.exp(), torch.randn_like(posterior.mean))
         prediction, _ = self.network(z[:-1], window.action, window.first)

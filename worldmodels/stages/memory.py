@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..memory import mixture
 from ..memory.training import Memory
 from ..rollouts.datamodule import ReplayData
 from ..rollouts.latents import encode_store, folder_of
-from ..rollouts.replay import Replay, replay_of
+from ..rollouts.replay import replay_of
 from ..rollouts.store import RolloutStore, Source, open_stores, sources_of
 from ..rollouts.streaming import open_replay, spread_within
 from ..tracking import Progress, Run, StageResult, pick_device
@@ -52,7 +53,7 @@ def train_mdnrnn(
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
     Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own: drawn
-    from "all" stores, or (`starts_in`) from the "newest" alone, the last one, where C has been driving by itself.
+    from "all" stores, or (`starts_in`) from the "newest" alone, the last of them, which a pipeline's C has collected.
     replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang: of the
     windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
     """
@@ -90,8 +91,8 @@ def train_mdnrnn(
     draw = torch.Generator(where).manual_seed(seed)
     shown = ("train/nll", "train/reward_error", "validation/loss")
     with closing(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
-        begins = _newest(opened[-1], where, encoded[-1]) if starts_in == "newest" else train
-        begun = begins.windows(starts, context, draw)
+        begins = partial(_windows_of, opened[-1], where, encoded[-1]) if starts_in == "newest" else train.windows
+        begun: Window = begins(starts, context, draw)
         memory.facts = {
             "environment": opened[0].environment,
             "vision": str(vision),
@@ -167,11 +168,20 @@ def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, roo
         return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]
 
 
-def _newest(store: RolloutStore, device: torch.device, encoded: dict[str, np.ndarray]) -> Replay:
-    """The training episodes of one store, as many as fit in memory."""
+def _windows_of(
+    store: RolloutStore,
+    device: torch.device,
+    encoded: dict[str, np.ndarray],
+    count: int,
+    length: int,
+    draw: torch.Generator,
+) -> Window:
+    """`count` windows of one store's training episodes, or of a part spread over them that fits in memory."""
     sources, latents = _with_latents([store], "train", [encoded])
+    if not sources:
+        raise UserError(f"{store.folder} holds no training episode for dreams to begin in; set memory.starts_in=all")
     kept = spread_within(sources, latents)
-    return replay_of(sources[kept], device, latents[kept])
+    return replay_of(sources[kept], device, latents[kept]).windows(count, length, draw)
 
 
 def _with_latents(
