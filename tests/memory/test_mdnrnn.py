@@ -114,7 +114,7 @@ def test_z_is_drawn_with_a_share_of_v_s_noise(share, noise, tolerance):
 
 
 def test_rewards_are_spread_over_their_neighbours():
-    """(1, 4, 6, 4, 1)/16 after two passes; nothing leaves an episode: 16 → 12, 4 → 12 − 2, 4 + 2 − 1 at its edge."""
+    """(1, 4, 6, 4, 1)/16 after two passes; nothing leaves valid steps: 16 → 12, 4 → 12 − 2, 4 + 2 − 1 at its edge."""
     reward, valid = torch.zeros(7, 3), torch.ones(7, 3, dtype=torch.bool)
     reward[3, 0] = reward[0, 1] = reward[4, 1] = reward[4, 2] = 16.0
     valid[5:, 1] = valid[5:, 2] = False

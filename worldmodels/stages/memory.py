@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,19 +47,15 @@ def train_mdnrnn(
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
     overhang: bool = False,
-    starts_in: str = "all",
 ) -> StageResult:
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
-    Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own: drawn
-    from "all" stores, or (`starts_in`) from the "newest" alone, the last of them, which a pipeline's C has collected.
+    Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
     replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang: of the
     windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
     """
     where = pick_device(device)
     epochs, per_epoch = epochs_of(update_steps, validations)
-    if starts_in not in ("all", "newest"):
-        raise UserError(f"unknown memory.starts_in {starts_in!r}; choose all or newest")
     opened = open_stores(stores)
     vae, seen = VAE.load(vision)
     if seen.facts["environment"] != opened[0].environment:
@@ -91,8 +86,7 @@ def train_mdnrnn(
     draw = torch.Generator(where).manual_seed(seed)
     shown = ("train/nll", "train/reward_error", "validation/loss")
     with closing(open_replay(train_sources, where, train_latents, replay_budget, seed)) as train:
-        begins = partial(_windows_of, opened[-1], where, encoded[-1]) if starts_in == "newest" else train.windows
-        begun: Window = begins(starts, context, draw)
+        begun = train.windows(starts, context, draw)
         memory.facts = {
             "environment": opened[0].environment,
             "vision": str(vision),
@@ -166,22 +160,6 @@ def encode_all(stores: Sequence[RolloutStore], vae: VAE, vision_sha256: str, roo
     """The latents of every store by shard, encoded where the cache lacks them."""
     with Progress("encode", sum(store.frames for store in stores), "frames") as progress:
         return [encode_store(store, vae.encode, vision_sha256, root, progress.advance) for store in stores]
-
-
-def _windows_of(
-    store: RolloutStore,
-    device: torch.device,
-    encoded: dict[str, np.ndarray],
-    count: int,
-    length: int,
-    draw: torch.Generator,
-) -> Window:
-    """`count` windows of one store's training episodes, or of a part spread over them that fits in memory."""
-    sources, latents = _with_latents([store], "train", [encoded])
-    if not sources:
-        raise UserError(f"{store.folder} holds no training episode for dreams to begin in; set memory.starts_in=all")
-    kept = spread_within(sources, latents)
-    return replay_of(sources[kept], device, latents[kept]).windows(count, length, draw)
 
 
 def _with_latents(

@@ -31,7 +31,6 @@ LATER = {
     "memory.model.latent_noise": 1.0,
     "memory.model.reward_smoothing": 0,
     "memory.overhang": False,
-    "memory.starts_in": "all",
     "controller.snapshots": 0,
     "controller.doubt": 0.0,
     "controller.env_kwargs.off_road_start": 0.0,
