@@ -31,6 +31,12 @@ def blob_settings():
 
 
 @pytest.fixture
+def memory_options():
+    """How train_mdnrnn learns on the blobs: windows that fit into their episodes."""
+    return {"batch_size": 4, "window": 6, "context": 3, "starts": 16, "clip_value": 1.0}
+
+
+@pytest.fixture
 def make_episode():
     """Episodes of numbered frames: observation[t] is filled with t, action[t] with t + 0.5, reward[t] is t."""
 

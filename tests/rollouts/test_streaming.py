@@ -301,7 +301,7 @@ def test_resident_memory_stays_within_the_budget(large):
     assert kept["growth"] < budget + (64 << 20), "glibc keeps some of what is freed, however large the budget"
 
 
-def test_v_and_m_learn_from_a_stream(tmp_path, blob_settings, capsys):
+def test_v_and_m_learn_from_a_stream(tmp_path, blob_settings, memory_options, capsys):
     settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
     store, learning = tmp_path / "blobs", {"update_steps": 4, "validations": 2, "seed": 0, "device": "cpu"}
     collect(Run("collect", settings), store, blob_settings, 6, "uniform", 0, validation_every=3)
@@ -315,13 +315,9 @@ def test_v_and_m_learn_from_a_stream(tmp_path, blob_settings, capsys):
             [store],
             vae.artefacts["checkpoint"],
             model={"hidden_dim": 8},
-            batch_size=4,
-            window=6,
-            context=3,
-            starts=16,
-            clip_value=1.0,
             latents=tmp_path / "latents",
             replay_budget=budget and budget // 200,
+            **memory_options,
             **learning,
         )
         return [vae.scores, memory.scores]

@@ -13,7 +13,7 @@ from worldmodels.tracking import Run
 from worldmodels.worlds.dream_env import dream_from_checkpoint
 
 
-def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings):
+def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings, memory_options):
     settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
     learning = {"update_steps": 2, "validations": 1, "seed": 0, "device": "cpu"}
     folder = tmp_path / "blobs"
@@ -28,12 +28,8 @@ def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings):
             [folder],
             vision,
             model={"hidden_dim": 8, "latent_noise": share},
-            batch_size=4,
-            window=6,
-            context=3,
-            starts=16,
-            clip_value=1.0,
             latents=tmp_path / "latents",
+            **memory_options,
             **learning,
         )
         path = made.artefacts["checkpoint"]
