@@ -36,6 +36,13 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     rows = {row.stage: row for row in run_pipeline(settings)}
     folder = Path(rows["C in the dream"].artefacts["checkpoint"]).parent
     assert len(list(folder.glob("snapshot_*"))) == 5 and (folder / "snapshot_00000009.ckpt").exists()
+    settings["controller"] |= {"snapshots": 3, "snapshots_after": 0.4}  # after 3.6 of 9, 1.8 apart
+    rows = {row.stage: row for row in run_pipeline(settings)}
+    kept = [name for name in rows["C in the dream"].artefacts if name.startswith("snapshot_")]
+    assert kept == [f"snapshot_{n:08d}" for n in (5, 7, 9)]
+    for wrong in ({"snapshots_after": 1.0}, {"snapshots_after": -0.1}, {"snapshots_after": 0.9, "snapshots": 3}):
+        with pytest.raises(UserError, match="snapshots_after"):
+            run_pipeline({**settings, "controller": {**settings["controller"], **wrong}})
 
 
 def test_a_presets_dream_ranks_a_c_from_nothing(small, tmp_path):

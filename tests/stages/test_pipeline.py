@@ -74,6 +74,44 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
 
 
+def test_of_a_rounds_snapshots_the_best_goes_on(settings, monkeypatch):
+    """Validation means are made up: 1, 5, 2 in the first round, 4, 3, 4 in the second. The first round's second
+    snapshot continues and is scored; of equals the later one is the round's C."""
+    from worldmodels.stages import pipeline as module
+
+    settings["validation"]["episodes"] = 1
+    settings["controller"]["snapshots"] = 3
+    settings["algo"]["updates"] = 3
+    means, played = iter((1.0, 5.0, 2.0, 4.0, 3.0, 4.0)), module.evaluate
+
+    def evaluate(run, **options):
+        result = played(run, **options)
+        result.scores["mean"] = next(means)
+        return result
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    pipeline = Pipeline("small", settings)
+    rounds, best, _ = play_rounds(pipeline)
+    assert [one.validation for one in rounds] == [5.0, 4.0]
+    by_stage = {row.stage: row for row in pipeline.rows}
+    first, second = (by_stage[f"C in the dream {number}"].artefacts for number in (1, 2))
+    assert best.controller == Path(first["snapshot_00000002"])
+    continued = json.loads((Path(second["checkpoint"]).parent / "lineage.json").read_text())["inputs"]["continued"]
+    assert Path(continued["path"]) == best.controller
+    looks = [stage for stage in by_stage if stage.startswith("validate C 1")]
+    assert looks == [f"validate C 1, snapshot_{number:08d}" for number in (1, 2, 3)]
+    frames = [row.scores["frames"] for row in pipeline.rows if row.stage.startswith(("collect", "validate"))]
+    assert len(frames) == 8 and rounds[-1].frames == sum(frames), "each look costs frames"
+
+    # the looks are finished, and the round's C is the one that dreams
+    settings["guard"]["dreams"] = 4
+    looked = Pipeline("small", settings)
+    play_rounds(looked)
+    asked = next(row for row in looked.rows if row.stage == "dream of C 2")
+    read = json.loads((Path(asked.folder) / "lineage.json").read_text())["inputs"]["controller"]["path"]
+    assert Path(read) == Path(second["snapshot_00000003"])
+
+
 def test_rivals_of_a_doubted_dream(settings):
     """Trained beside M from other weights, in the second round they go on; C names them among its inputs."""
     settings["controller"]["doubt"] = 2.0
@@ -158,7 +196,7 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
 
 
 def test_a_seed_of_a_study(settings):
-    """All real frames count; the curve is that of the validation scores, or of the training in the latent world."""
+    """All real frames count; the curve is that of the training in the latent world, of validation scores in a dream."""
     settings |= {"name": "own", "world": "latent", "rounds": 1}
     settings["algo"]["updates"] = 20  # a multiple of ten is logged
     found = _world_model(settings, seed=3)
@@ -170,8 +208,10 @@ def test_a_seed_of_a_study(settings):
     assert len(found["returns"]) == 2 and found["seconds"] > 0 and len(found["rounds"]) == 1
     settings["validation"]["episodes"] = 1
     looked = _world_model(settings, seed=3)
-    assert looked["curve"] == [(looked["env_steps"], pytest.approx(looked["rounds"][0]["validation"], abs=1e-3))]
+    assert looked["curve"] == found["curve"]
     assert looked["env_steps"] > found["env_steps"], "validation tracks cost frames as well"
+    dreamt = _world_model({**settings, "world": "dream"}, seed=3)
+    assert dreamt["curve"] == [(dreamt["env_steps"], pytest.approx(dreamt["rounds"][0]["validation"], abs=1e-3))]
 
 
 def test_the_last_of_several_rounds_has_settings_of_its_own(settings, monkeypatch):

@@ -97,10 +97,10 @@ def rank_controllers(settings: dict[str, Any]) -> Path:
     _, made, _ = play_rounds(pipeline)
     parts = {part: settings[part] for part in ("policy", "algo")}
     learning = {**settings["controller"], **parts, "snapshots": settings["snapshots"]}
-    last = learn(pipeline, made, learning, None, ", from nothing")
+    snapshots = learn(pipeline, made, learning, None, ", from nothing").snapshots
     comparing |= {"temperature": settings["controller"]["temperature"]}
     comparing |= {name: settings["env"][name] for name in ("num_envs", "asynchronous")}
-    inputs: Inputs = {"checkpoints": snapshots_in(last.parent), "vision": made.vision, "memory": made.memory}
+    inputs: Inputs = {"checkpoints": list(snapshots), "vision": made.vision, "memory": made.memory}
     seeded = {"seed": settings["seed"], "device": settings["device"]}
     ranked = pipeline.stage("both worlds", compare_worlds, inputs, **comparing, **seeded)
     found = json.loads(Path(ranked.artefacts["comparison"]).read_text())

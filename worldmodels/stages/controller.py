@@ -61,6 +61,7 @@ def train_controller(
     continue_from: str | Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
     snapshots: int = 0,
+    snapshots_after: float = 0.0,
     rivals: Sequence[str | Path] = (),
     doubt: float = 0.0,
 ) -> StageResult:
@@ -69,8 +70,9 @@ def train_controller(
     world: "dream" (M alone: `batch` dreams of `horizon` steps at `temperature`) or "latent" (`num_envs` real
     environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
     "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots:
-    keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced. rivals, doubt: in
-    the dream, other M's of the same V, and what their disagreement costs, see `DoubtedDream`.
+    keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced over what comes after the share
+    `snapshots_after` of the training. rivals, doubt: in the dream, other M's of the same V, and what their disagreement
+    costs, see `DoubtedDream`.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -86,6 +88,7 @@ def train_controller(
             f"controller.doubt={doubt:g} is the price of {len(rivals)} rivals' disagreement in the {world} world; "
             "set world=dream and both, or neither"
         )
+    keeping = (snapshots, snapshots_after)
     models = Models(vision, memory, where, random_memory)
     environment = models.environment
     inputs = _inputs(vision=vision, memory=memory, continued=continue_from)
@@ -104,10 +107,10 @@ def train_controller(
         dream = dream_from_checkpoint(
             memory, batch, horizon, temperature, sees, seed, where, run.compiles, rivals, doubt
         )
-        return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
+        return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, keeping)
     with closing(open_envs(with_kwargs(environment, env_kwargs), num_envs, asynchronous)) as envs:
         real = GymWorld(envs, models.tracker(num_envs, sees=sees), _training_seeds(seed), environment["action_repeat"])
-        return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from, snapshots)
+        return _learn(run, real, algo, policy, facts, inputs, seed, where, continue_from, keeping)
 
 
 def train_baseline(
@@ -145,9 +148,10 @@ def _learn(
     seed: int,
     where: torch.device,
     continue_from: str | Path | None,
-    snapshots: int = 0,
+    keeping: tuple[int, float] = (0, 0.0),
 ) -> StageResult:
-    """Hand the world to the algorithm that `algo` names."""
+    """Hand the world to the algorithm that `algo` names. keeping: how many snapshots, and the share before them."""
+    snapshots, after = keeping
     algo = dict(algo)
     name = algo.pop("name")
     if name == "cmaes":
@@ -167,30 +171,40 @@ def _learn(
         raise UserError(f"algo.updates must be at least 1, not {updates}")
     if not 0 <= snapshots <= updates:
         raise UserError(f"controller.snapshots={snapshots} must be from 0 to algo.updates={updates}")
+    if not 0 <= after < 1 or len(due := _due(updates, snapshots, after)) < snapshots:
+        raise UserError(
+            f"controller.snapshots_after={after:g} leaves no room for {snapshots} snapshots; set a share from 0 up to 1"
+        )
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
-    kept = [Snapshots(run.folder, updates, snapshots)] if snapshots else []
+    kept = Snapshots(run.folder, due)
     steps = DataLoader(range(updates), batch_size=None)  # pyright: ignore[reportArgumentType]
-    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, callbacks=kept)
+    path, _ = fit(learner, steps, run, 1, updates, where, "C", learner.shown, callbacks=[kept])
     mean = learner.returns.mean()
     return StageResult(
         learner.steps_played,
         "steps",
         f"training return {mean:.0f}",
-        {"checkpoint": path},
+        {"checkpoint": path, **{snapshot.stem: snapshot for snapshot in kept.paths}},
         {"training_return": mean, "env_steps": learner.steps_played * world.frames_per_step},
     )
 
 
-class Snapshots(Callback):
-    """Checkpoints on the way, the last one at the last update: `count` of `updates`, evenly spaced."""
+def _due(updates: int, count: int, after: float) -> set[int]:
+    """`count` updates, evenly spaced over what comes after that share of all; the last one is the last update."""
+    return {round(updates * (after + (1 - after) * number / count)) for number in range(1, count + 1)} - {0}
 
-    def __init__(self, folder: Path, updates: int, count: int):
-        self.folder = folder
-        self.due = {round(number * updates / count) for number in range(1, count + 1)}
+
+class Snapshots(Callback):
+    """Checkpoints after the updates that are `due`."""
+
+    def __init__(self, folder: Path, due: set[int]):
+        self.folder, self.due = folder, due
+        self.paths: list[Path] = []
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         if trainer.global_step in self.due:
-            trainer.save_checkpoint(self.folder / f"snapshot_{trainer.global_step:08d}.ckpt")
+            self.paths.append(self.folder / f"snapshot_{trainer.global_step:08d}.ckpt")
+            trainer.save_checkpoint(self.paths[-1])
 
 
 def _evolve(

@@ -56,6 +56,7 @@ class Made(NamedTuple):
     vision: Path | None = None
     memory: Path | None = None
     controller: Path | None = None
+    snapshots: tuple[Path, ...] = ()  # of C, where it leaves some on the way
     rivals: tuple[Path, ...] = ()  # other M's, where their disagreement counts
 
 
@@ -84,9 +85,10 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
 
     The pipeline's settings are the config's sections; `again` holds what differs from the second round on, `last` what
     differs besides in round number `rounds`, if that is not the first. V (unless its `again` section is null), M and C
-    go on from the round before. With `validation.episodes`, C plays that many validation tracks after each round: the
-    best one is handed out, and `validation.patience` rounds without a better one are the last. Each round's figures,
-    and what `guard` finds suspicious about them, are printed and go into rounds.json beside finished.json.
+    go on from the round before. With `validation.episodes`, C plays that many validation tracks after each round; where
+    it leaves snapshots (`controller.snapshots`), each of them does, and the best is the round's C. The best round's is
+    handed out, and `validation.patience` rounds without a better one are the last. Each round's figures, and what
+    `guard` finds suspicious about them, are printed and go into rounds.json beside finished.json.
     """
     settings = pipeline.settings
     _check(settings)
@@ -106,7 +108,8 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
         plan = repaired(plans[number], settings["guard"]["repair"], repairs)
         keeps_vision = number > 0 and settings["again"].get("vision", {}) is None
         made = _one_round(pipeline, plan, number, made, stores, keeps_vision)
-        rounds.append(_looked_at(pipeline, plan, number, made, stores))
+        made, looked = _looked_at(pipeline, plan, number, made, stores)
+        rounds.append(looked)
         suspicious = warnings_of(rounds)
         repairs += bool(suspicious)
         _tell(pipeline, rounds, suspicious)
@@ -171,7 +174,7 @@ def _one_round(
     """Collect, V (unless it is kept), M, C; the round's store is appended to `stores`."""
     made = world_model(pipeline, plan, number, before, stores, keeps_vision)
     learning = {**plan["controller"], "policy": pipeline.settings["policy"], "algo": plan["algo"]}
-    return made._replace(controller=learn(pipeline, made, learning, before.controller, _label(pipeline, number)))
+    return learn(pipeline, made, learning, before.controller, _label(pipeline, number))
 
 
 def world_model(
@@ -239,8 +242,8 @@ def train_memory(
     return pipeline.stage(label, train_mdnrnn, inputs, **training, **seeded)
 
 
-def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Path:
-    """C in the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
+def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Made:
+    """C in the pipeline's world, put in. learning: the settings of the controller, its policy and its algorithm."""
     settings = pipeline.settings
     inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
     if learning["doubt"]:
@@ -249,19 +252,27 @@ def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: P
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"
     seeded = {"seed": settings["seed"], "device": settings["device"]}
     row = pipeline.stage(f"{where}{label}", train_controller, inputs, **learning, **seeded)
-    return Path(row.artefacts["checkpoint"])
+    snapshots = sorted(Path(path) for name, path in row.artefacts.items() if name.startswith("snapshot_"))
+    return made._replace(controller=Path(row.artefacts["checkpoint"]), snapshots=tuple(snapshots))
 
 
-def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made, stores: list[Path]) -> Round:
-    """C on validation tracks and in the dream, as far as the settings ask for it."""
+def _looked_at(
+    pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made, stores: list[Path]
+) -> tuple[Made, Round]:
+    """C on validation tracks and in the dream, as far as the settings ask for it; of C's snapshots the best one."""
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
     found: dict[str, float] = {}
     if settings["validation"]["episodes"]:
         looking = {"split": "validation", "episodes": settings["validation"]["episodes"], "stock": False}
         looking |= {**_vector(env), "seed": seed, "device": device}
-        row = pipeline.stage(f"validate C{label}", evaluate, _checkpoint_of(made), **looking)
-        found |= {"validation": row.scores["mean"], "real_reward": row.scores["reward_per_step"]}
+        played = []
+        several = {f", {path.stem}": made._replace(controller=path) for path in made.snapshots}
+        for name, one in (several or {"": made}).items():
+            row = pipeline.stage(f"validate C{label}{name}", evaluate, _checkpoint_of(one), **looking)
+            played.append((one, row.scores))
+        made, scores = max(reversed(played), key=lambda pair: pair[1]["mean"])  # of equals the one that learned longer
+        found |= {"validation": scores["mean"], "real_reward": scores["reward_per_step"]}
     if settings["world"] == "dream" and settings["guard"]["dreams"]:
         dreaming = {name: plan["controller"][name] for name in ("horizon", "temperature")}
         inputs: Inputs = {"checkpoint": made.controller, "memory": made.memory}
@@ -272,7 +283,7 @@ def _looked_at(pipeline: Pipeline, plan: dict[str, Any], number: int, made: Made
         found["dream_reward"] = row.scores["reward_per_step"]
         found["payable"] = payable([RolloutStore.open(store) for store in stores], dreaming["horizon"])
     frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in pipeline.rows)
-    return Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
+    return made, Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
 
 
 def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:

@@ -32,6 +32,7 @@ LATER = {
     "memory.model.reward_smoothing": 0,
     "memory.overhang": False,
     "controller.snapshots": 0,
+    "controller.snapshots_after": 0.0,
     "controller.doubt": 0.0,
     "controller.env_kwargs.off_road_start": 0.0,
     "last": {},

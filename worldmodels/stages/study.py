@@ -179,12 +179,12 @@ def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     pipeline = Pipeline(name, {**settings, "name": name, "seed": seed})
     rounds, best, _ = play_rounds(pipeline)
     scored = score(pipeline, best)
-    if settings["validation"]["episodes"]:
-        curve = [(one.frames, round(one.validation or 0.0, 3)) for one in rounds]
+    if settings["world"] == "dream":  # which has no curve of its own over real frames
+        curve = [(one.frames, round(one.validation, 3)) for one in rounds if one.validation is not None]
     else:
         curve, frames = [], 0
         for row in pipeline.rows:
-            if row.scores.get("env_steps"):  # a dream has none
+            if row.scores.get("env_steps"):
                 points = curve_of(Path(row.artefacts["checkpoint"]).parent / "metrics.csv")
                 curve += [(step + frames, value) for step, value in points]
             frames += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))

@@ -62,7 +62,7 @@ def _one(pipeline: Pipeline, made: Made, name: str, learner: dict[str, Any], tem
     label = f", {name}, τ {temperature:g}"
     before = len(pipeline.rows)
     learning = {**settings["controller"], **learner, "temperature": temperature}
-    made = made._replace(controller=learn(pipeline, made, learning, None, label))
+    made = learn(pipeline, made, learning, None, label)
     seconds = pipeline.rows[before].seconds
     dreaming = {"dreams": settings["dreams"], "horizon": settings["controller"]["horizon"], "temperature": temperature}
     seeded = {"seed": settings["seed"], "device": settings["device"]}
