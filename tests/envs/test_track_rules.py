@@ -105,6 +105,13 @@ def test_who_does_not_find_the_road_is_out_and_who_does_drives_on():
     stays = [seed for seed in range(8) if brake(env, seed) == (200, True)]
     assert len(stays) >= 4, "not after 6 frames: they have not been on the road, but for those that slide over it"
     assert brake(env, stays[0], arrive_after=150) == (1000, False)
+    short = lost(off_road_frames=6, off_road_home=40)
+    assert brake(short, stays[0], arrive_after=150) == (190, False), "found in frame 150, 40 more"
+    assert brake(short, stays[1]) == (200, True) and brake(short, stays[0], arrive_after=150) == (190, False)
+    stock = gymnasium.make("worldmodels/CarRacing-v3", size=64, off_road_start=1e-9, off_road_home=40)
+    assert brake(stock, 0) == (1000, False), "who has never been lost has nowhere to come home from"
+    with pytest.raises(ValueError, match="off_road_home must be at least 1, not 0"):
+        lost(off_road_home=0)
 
 
 class _Track(gymnasium.Env):

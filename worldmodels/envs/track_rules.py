@@ -25,22 +25,28 @@ class OffRoadStart(gymnasium.Wrapper):
     A policy that hardly ever leaves the road never learns the way back, and the one slide of twenty laps then costs
     the whole lap. Here the car is up to REACH units beside some tile, turned anyhow, with a speed of up to SPEED. Who
     has not come to the road after PATIENCE frames is out (terminated). The tile is info["tile"] of `reset`.
+
+    home: who has come to the road is cut off (truncated) after so many more frames, so that many may begin there and
+    most of what is seen still is a lap; None: drives on, and finds out only then which way round the lap is left.
     """
 
     REACH = (8.0, 50.0)  # world units from the middle of the road, which is 6.7 to each side
     SPEED = 60.0  # world units a second; on the road 50 to 90 are usual
     PATIENCE = 200
 
-    def __init__(self, env: gymnasium.Env, share: float):
+    def __init__(self, env: gymnasium.Env, share: float, home: int | None = None):
         if not 0 <= share <= 1:
             raise ValueError(f"off_road_start must be from 0 to 1, not {share}")
+        if home is not None and home < 1:
+            raise ValueError(f"off_road_home must be at least 1, not {home}")
         super().__init__(env)
-        self.share = share
+        self.share, self.home = share, home
         self.lost: int | None = None  # frames since the start; None: on the road, or as stock
+        self.back: int | None = None  # frames since the road was found, where it was lost
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**options)
-        self.lost = None
+        self.lost = self.back = None
         random = _stream(self, 4)
         if random.random() < self.share:
             self.lost = 0
@@ -61,8 +67,11 @@ class OffRoadStart(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if self.lost is not None:
-            self.lost = None if _on_road(self) else self.lost + 1
+        if self.back is not None:
+            self.back += 1
+            truncated = truncated or self.back == self.home
+        elif self.lost is not None:
+            self.lost, self.back = (None, 0) if _on_road(self) else (self.lost + 1, None)
             terminated = terminated or self.lost == self.PATIENCE
         return observation, reward, terminated, truncated, info
 

@@ -35,6 +35,7 @@ LATER = {
     "controller.snapshots_after": 0.0,
     "controller.doubt": 0.0,
     "controller.env_kwargs.off_road_start": 0.0,
+    "controller.env_kwargs.off_road_home": None,
     "last": {},
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
