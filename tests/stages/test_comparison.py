@@ -40,8 +40,8 @@ def test_controllers_are_ranked_in_both_worlds(settings, tmp_path):
     rows = {row.stage: row for row in run_pipeline(settings)}
     kept = [name for name in rows["C in the dream"].artefacts if name.startswith("snapshot_")]
     assert kept == [f"snapshot_{n:08d}" for n in (5, 7, 9)]
-    for wrong in ({"snapshots_after": 1.0}, {"snapshots_after": -0.1}, {"snapshots_after": 0.9, "snapshots": 3}):
-        with pytest.raises(UserError, match="snapshots_after"):
+    for wrong in ({"snapshots_after": 1.0}, {"snapshots_after": -0.1}, {"snapshots_after": 0.9}, {"snapshots": -1}):
+        with pytest.raises(UserError, match="do not fit into algo"):
             run_pipeline({**settings, "controller": {**settings["controller"], **wrong}})
 
 

@@ -67,4 +67,9 @@ def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_some
         assert key_of("train_mdnrnn", {}, {**same, **other}) != key
     assert key_of("train_vae", {}, {"model": {"anneal": False}}) == key_of("train_vae", {}, {"model": {}})
     assert key_of("collect", {}, {"noise": 0.1, "env_kwargs": None}) == key_of("collect", {}, {"noise": 0.1})
+    driving = {"horizon": 40, "env_kwargs": {"off_road_frames": 6}}
+    longer = {**driving, "snapshots_after": 0.0, "env_kwargs": {"off_road_frames": 6, "off_road_home": None}}
+    key = key_of("train_controller", {}, driving)
+    assert key_of("train_controller", {}, longer) == key
+    assert key_of("train_controller", {}, {**driving, "snapshots_after": 0.8}) != key
     assert key_of("another stage", {}, {**before, "overhang": False}) != key_of("another stage", {}, before)

@@ -169,11 +169,11 @@ def _learn(
     learner: Any = learns(actor.to(where), world, **algo)  # pyright: ignore[reportCallIssue]
     if updates < 1:
         raise UserError(f"algo.updates must be at least 1, not {updates}")
-    if not 0 <= snapshots <= updates:
-        raise UserError(f"controller.snapshots={snapshots} must be from 0 to algo.updates={updates}")
-    if not 0 <= after < 1 or len(due := _due(updates, snapshots, after)) < snapshots:
+    due = _due(updates, snapshots, after)
+    if snapshots < 0 or not 0 <= after < 1 or len(due) < snapshots:
         raise UserError(
-            f"controller.snapshots_after={after:g} leaves no room for {snapshots} snapshots; set a share from 0 up to 1"
+            f"controller.snapshots={snapshots} with controller.snapshots_after={after:g} do not fit into "
+            f"algo.updates={updates}; set fewer, or a share from 0 to less than 1"
         )
     run.begin(facts["environment"]["id"], inputs, versions(), world=facts["world"])
     kept = Snapshots(run.folder, due)

@@ -243,7 +243,7 @@ def train_memory(
 
 
 def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: Path | None, label: str) -> Made:
-    """C in the pipeline's world, put in. learning: the settings of the controller, its policy and its algorithm."""
+    """`made` with C of the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
     settings = pipeline.settings
     inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
     if learning["doubt"]:

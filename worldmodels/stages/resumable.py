@@ -39,7 +39,8 @@ LATER = {
     "last": {},
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
-SECTIONS = {"train_vae": "vision", "train_mdnrnn": "memory"}  # of the config, where a stage has another name
+# of the config, where a stage has another name
+SECTIONS = {"train_vae": "vision", "train_mdnrnn": "memory", "train_controller": "controller"}
 
 
 class Row(NamedTuple):
