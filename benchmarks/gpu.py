@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contests import BOX, HIDDEN, LATENT, MEMORY_FLOPS, latent_replay, our_memory_step, synthetic_frames
 from harness import Contest, rate
+from inputs import BOX, HIDDEN, LATENT, MEMORY_FLOPS, latent_replay, synthetic_frames
+from remembering import our_memory_step
 from torch import nn
 
 from worldmodels.envs.seeding import environment_seed

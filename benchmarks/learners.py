@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import torch
 from harness import Contest, rate
-from settings import FAST, STOCK
+from inputs import FAST, STOCK
 
 from worldmodels.envs.make import EnvSettings, make_env, make_envs
 from worldmodels.learner import Learner
