@@ -120,3 +120,20 @@ def test_windows_that_may_hang_over_draw_every_step_with_equal_chance(store, len
     assert ((counts - expected).abs() < 5 * expected**0.5).all()
     ends = (t == episode_lengths(seed) - 1) & (seed % 2 == 0) & window.valid
     assert torch.equal(window.terminated, ends)
+
+
+def test_windows_of_which_the_first_steps_must_lie_within_the_episode(store):
+    sources = sources_of([store], "train")
+    replay = replay_of(sources)
+    window = replay.windows(20_000, 6, torch.Generator().manual_seed(1), inside=4)
+    seed, t, _ = decode(window.observation)
+    ends = episode_lengths(seed[0])
+    assert torch.equal(window.valid, t[0] + torch.arange(6)[:, None] < ends) and window.valid[:4].all()
+    assert torch.equal(window.terminated, (t[:-1] == ends - 1) & (seed[:-1] % 2 == 0) & window.valid)
+    _, counts = torch.unique(seed[0] * 16 + t[0], return_counts=True)
+    starts = sum(max(episode_length(entry.seed) - 3, 0) for _, entry in sources)
+    assert len(counts) == starts, "episodes of three steps have none"
+    expected = 20_000 / starts
+    assert ((counts - expected).abs() < 5 * expected**0.5).all()
+    with pytest.raises(ValueError, match="no episode has 8 steps; the longest has 7"):
+        replay.windows(1, 9, torch.Generator(), inside=8)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.stages.diagnosis import explained, left_alone, one_step_ahead
+from worldmodels.rollouts.replay import Replay
+from worldmodels.stages.diagnosis import ends_left_alone, explained, left_alone, one_step_ahead
 from worldmodels.types import MemoryState, Mixture, Posterior, Prediction, Window
 
 LENGTH, BATCH = 8, 64
@@ -68,8 +69,6 @@ def test_a_true_model_left_alone_makes_no_error(doubt, share):
         assert found[name] == pytest.approx([0] * 5, abs=1e-9)
     # the last real frame stays behind by 10 grey values a step
     assert found["pixel_error_of_last_frame"] == pytest.approx([(10 * k / 255) ** 2 for k in range(1, 6)])
-    # it believes in an end by one half each step, and none comes
-    assert found["ended_error"] == pytest.approx([(1 - 0.5**k) ** 2 for k in range(1, 6)])
 
 
 def test_errors_of_a_wrong_model_add_up_and_stop_with_the_episode():
@@ -78,8 +77,33 @@ def test_errors_of_a_wrong_model_add_up_and_stop_with_the_episode():
     assert found["reward_error"] == pytest.approx([0.25] * 3)
     assert found["return_error"] == pytest.approx([(0.5 * k) ** 2 for k in (1, 2, 3)])
     assert found["pixel_error"] == pytest.approx([(10 * k / 255) ** 2 for k in (1, 2, 3)])
+
+
+def test_ends_beside_a_model_that_expects_one_by_one_half_each_step():
+    found = ends_left_alone(MODELS, window_of(1), context=3, temperature=1.0)
+    assert found["ended"] == [0] * 5 and found["end_chance"] == [0.5] * 5
+    assert found["ended_error"] == pytest.approx([(1 - 0.5**k) ** 2 for k in range(1, 6)])
+    found = ends_left_alone(MODELS, window_of(1, ends_at=6), context=3, temperature=1.0)
     assert found["end_chance"] == [0.5] * 3
     assert found["ended"] == [0, 0, 1] and found["ended_error"][-1] == pytest.approx(0.125**2)
+
+
+def test_ends_are_as_frequent_as_they_are():
+    """Of a world that ends by one quarter each step, one quarter of those that are left end at each; windows that must
+    fit into their episode have ends in their last step alone."""
+    lengths = torch.distributions.Geometric(0.25).sample((6000,)).long().add(1)
+    rows = int((lengths + 1).sum())
+    frames, nothing = torch.zeros(rows, 1, 1, 3, dtype=torch.uint8), torch.zeros(rows)
+    terminated = nothing.bool()
+    terminated[torch.cumsum(lengths + 1, 0) - 2] = True
+    replay = Replay(frames, nothing[:, None], nothing, terminated, lengths.tolist())
+    generator = torch.Generator().manual_seed(0)
+    found = ends_left_alone(MODELS, replay.windows(20_000, 7, generator, inside=3), context=2, temperature=1.0)
+    assert found["ended"] == pytest.approx([0.25] * 5, abs=0.025)
+    fitting = replay.windows(20_000, 7, generator)
+    fitting = Window(*(each[:, fitting.valid.all(0)] for each in fitting))
+    found = ends_left_alone(MODELS, fitting, context=2, temperature=1.0)
+    assert found["ended"][:4] == [0] * 4 and found["ended"][4] > 0.2
 
 
 def test_nats_beside_simpler_forecasts():

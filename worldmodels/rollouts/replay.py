@@ -50,7 +50,8 @@ class Replay:
             self.sizes = [observation.mean.shape[1]] * 2 + self.sizes
         else:
             self.rows = observation
-        self.starts: dict[tuple[int, bool], tuple[Tensor, Tensor | None]] = {}  # by length and overhang, see `_starts`
+        # by length, overhang and inside, see `_starts`
+        self.starts: dict[tuple[int, bool, int | None], tuple[Tensor, Tensor | None]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,16 +80,21 @@ class Replay:
         """`count` observations, uniformly over all rows, with replacement."""
         return self.at(torch.randint(len(self), (count,), generator=generator, device=self.device))
 
-    def windows(self, batch: int, length: int, generator: torch.Generator, overhang: bool = False) -> Window:
+    def windows(
+        self, batch: int, length: int, generator: torch.Generator, overhang: bool = False, inside: int | None = None
+    ) -> Window:
         """`batch` windows of `length` steps, uniformly over all starts that fit into an episode.
 
         An episode shorter than the window has one start, its first row, and is padded with invalid steps. A longer
         one's last step lies in the last window alone. overhang: windows may begin before their episode and end behind
         it, where what is left of them begins with its first row and is padded: each step is drawn as often as any.
+        inside: windows whose first so many steps lie within their episode, whatever becomes of it afterwards; what
+        hangs over behind it is padded. Raises ValueError where no episode has so many.
         """
-        if (length, overhang) not in self.starts:
-            self.starts[length, overhang] = self._starts(length, overhang)
-        starts, ends = self.starts[length, overhang]
+        key = length, overhang, inside
+        if key not in self.starts:
+            self.starts[key] = self._starts(*key)
+        starts, ends = self.starts[key]
         pick = torch.randint(len(starts), (batch,), generator=generator, device=self.device)
         rows = starts[pick] + torch.arange(length + 1, device=self.device)[:, None]
         if ends is not None:
@@ -114,14 +120,22 @@ class Replay:
     def close(self) -> None:
         """Nothing to let go of; a streaming replay has a thread."""
 
-    def _starts(self, length: int, overhang: bool) -> tuple[Tensor, Tensor | None]:
+    def _starts(self, length: int, overhang: bool, inside: int | None) -> tuple[Tensor, Tensor | None]:
         """All rows at which a window may start, and behind which rows it is padded, where some are."""
-        outside = length - 1 if overhang else 0
-        count = self.lengths + outside if overhang else (self.lengths - length).clamp(min=0) + 1
+        outside = 0
+        if inside is not None:
+            count = (self.lengths - inside + 1).clamp(min=0)
+            if not bool(count.any()):
+                raise ValueError(f"no episode has {inside} steps; the longest has {int(self.lengths.max())}")
+        elif overhang:
+            outside = length - 1
+            count = self.lengths + outside
+        else:
+            count = (self.lengths - length).clamp(min=0) + 1
         episode = torch.repeat_interleave(torch.arange(len(count), device=self.device), count)
         within = torch.arange(len(episode), device=self.device) - (torch.cumsum(count, 0) - count)[episode] - outside
         starts = self.first_row[episode] + within.clamp(min=0)
-        if not overhang and not bool((self.lengths < length).any()):
+        if not overhang and inside is None and not bool((self.lengths < length).any()):
             return starts, None
         return starts, self.first_row[episode] + torch.minimum(self.lengths[episode], within + length)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,14 @@ def diagnose_memory(
 ) -> StageResult:
     """M one step ahead and left alone, over `windows` held-out windows of `context` + `horizon` steps.
 
+    Ends are looked at on windows of their own, of which the context alone must lie within the episode: of those that
+    fit as a whole an end can only be the last step.
+
     One step ahead: calibration of the mixture, and nats per latent dimension beside z's own Gaussian, beside "as
     before, give or take" (a Gaussian around the last z, its deviation that of training steps), and beside the one
     Gaussian that has the mixture's moments. Left alone, with the real actions, after `context` real steps: squared
-    error of rewards, and of the summed reward; of the chance that the episode has ended; of pixels, beside those of
-    the last real frame and of V's reconstruction. diagnosis.json, calibration.png, horizon.png and outcomes.png
+    error of rewards, and of the summed reward; of pixels, beside those of the last real frame and of V's
+    reconstruction; of the chance that the episode has ended. diagnosis.json, calibration.png, horizon.png and outcomes.png
     (rewards and ends, predicted against real) in the run folder.
     """
     where = pick_device(device)
@@ -117,7 +120,8 @@ def diagnose_memory(
     lightning.seed_everything(seed, verbose=False)
     generator = torch.Generator(where).manual_seed(seed)
     train = replay_of(_some(opened, "train"), where).windows(windows, context, generator)
-    window = _held_out(opened, where).windows(windows, context + horizon, generator)
+    held_out = _held_out(opened, where)
+    window = held_out.windows(windows, context + horizon, generator)
     ahead, (predicted, real) = one_step_ahead(models, window, train)
     alone = left_alone(models, window, context, temperature)
     if not alone:
@@ -125,7 +129,8 @@ def diagnose_memory(
             f"no held-out episode is longer than context={context} steps; set a lower one (in a pipeline, "
             "diagnosis.context)"
         )
-
+    ending = held_out.windows(windows, context + horizon, generator, inside=context + 1)
+    alone |= ends_left_alone(models, ending, context, temperature)
     calibration_plot(
         run.folder / "calibration.png", ahead["calibration"]["histogram"], ahead["calibration"]["coverage"]
     )
@@ -189,35 +194,17 @@ def left_alone(models: Models, window: Window, context: int, temperature: float)
 
     A window counts for as long as its real episode goes on, `windows`.
     """
-    network, horizon = models.memory.network, len(window.reward) - context
-    z = _drawn(models, window.observation[: context + 1])
-    state = network.initial_state(z.shape[1])
-    for t in range(context):
-        state = network.step(z[t], window.action[t], window.first[t], state)
-    last, dreamt = window.observation[context], z[context]
+    last = window.observation[context]
+    predicted = real = torch.zeros_like(window.reward[0])
     rows: dict[str, list[float]] = {}
-    surviving = torch.ones(z.shape[1], device=z.device)
-    predicted, real = torch.zeros_like(surviving), torch.zeros_like(surviving)
-    nowhere = torch.zeros_like(window.first[0])
-    for t in range(context, context + horizon):
-        state = network.step(dreamt, window.action[t], window.first[t] if t == 0 else nowhere, state)
-        forecast: Prediction = network.predict(state.h)
-        dreamt = mixture.sample(forecast.next_z, temperature)
+    for t, forecast, dreamt in _open_loop(models, window, context, temperature):
         valid, frame = window.valid[t], window.observation[t + 1]
-        if not valid.any():
-            break
         predicted, real = predicted + forecast.reward, real + window.reward[t]
-        chance = torch.sigmoid(forecast.terminated_logit)
-        surviving = surviving * (1 - chance)
-        ended = window.terminated[t].float()
         errors = {
             "reward_error": (forecast.reward - window.reward[t]).square(),
             "reward_variance": (window.reward[t] - window.reward[t][valid].mean()).square(),
             "return_error": (predicted - real).square(),
             "return_variance": (real - real[valid].mean()).square(),
-            "ended_error": (1 - surviving - ended).square(),
-            "ended": ended,
-            "end_chance": chance,
             "pixel_error": _pixel_error(models.vision.decode(dreamt), frame),
             "pixel_error_of_last_frame": _pixel_error(last, frame),
             "pixel_error_of_reconstruction": _pixel_error(_seen_again(models, frame), frame),
@@ -226,6 +213,45 @@ def left_alone(models: Models, window: Window, context: int, temperature: float)
             rows.setdefault(name, []).append(float(each[valid].mean()))
         rows.setdefault("windows", []).append(float(valid.sum()))
     return rows
+
+
+def ends_left_alone(models: Models, window: Window, context: int, temperature: float) -> dict[str, list[float]]:
+    """After each of the steps behind `context`, over the episodes that had not ended before: `ended`, the share that
+    ends; `end_chance`, the mean chance that M's open loop gives it; `ended_error`, the squared error of M's chance that
+    it has ended by then.
+
+    Unbiased where nothing but the context decided on the windows, see `Replay.windows` for `inside`.
+    """
+    surviving = torch.ones_like(window.reward[0])
+    rows: dict[str, list[float]] = {"ended": [], "end_chance": [], "ended_error": []}
+    for t, forecast, _ in _open_loop(models, window, context, temperature):
+        valid, ended = window.valid[t], window.terminated[t].float()
+        chance = torch.sigmoid(forecast.terminated_logit)
+        surviving = surviving * (1 - chance)
+        found = {"ended": ended, "end_chance": chance, "ended_error": (1 - surviving - ended).square()}
+        for name, each in found.items():
+            rows[name].append(float(each[valid].mean()))
+    return rows
+
+
+def _open_loop(
+    models: Models, window: Window, context: int, temperature: float
+) -> Iterator[tuple[int, Prediction, Tensor]]:
+    """Each step t behind `context` at which a window is still valid: what M expects under the real action of step t,
+    and z [B, Z] drawn from it, from which it goes on."""
+    network = models.memory.network
+    z = _drawn(models, window.observation[: context + 1])
+    state = network.initial_state(z.shape[1])
+    for t in range(context):
+        state = network.step(z[t], window.action[t], window.first[t], state)
+    dreamt, nowhere = z[context], torch.zeros_like(window.first[0])
+    for t in range(context, len(window.reward)):
+        state = network.step(dreamt, window.action[t], window.first[t] if t == 0 else nowhere, state)
+        forecast: Prediction = network.predict(state.h)
+        dreamt = mixture.sample(forecast.next_z, temperature)
+        if not window.valid[t].any():
+            return
+        yield t, forecast, dreamt
 
 
 def _held_out(stores: Sequence[RolloutStore], device: torch.device) -> Replay:
