@@ -110,8 +110,8 @@ def diagnose_memory(
     before, give or take" (a Gaussian around the last z, its deviation that of training steps), and beside the one
     Gaussian that has the mixture's moments. Left alone, with the real actions, after `context` real steps: squared
     error of rewards, and of the summed reward; of pixels, beside those of the last real frame and of V's
-    reconstruction; of the chance that the episode has ended. diagnosis.json, calibration.png, horizon.png and outcomes.png
-    (rewards and ends, predicted against real) in the run folder.
+    reconstruction; of the chance that the episode has ended. diagnosis.json, calibration.png, horizon.png and
+    outcomes.png (rewards and ends, predicted against real) in the run folder.
     """
     where = pick_device(device)
     models = Models(vision, memory, where)
