@@ -91,16 +91,16 @@ def test_ends_beside_a_model_that_expects_one_by_one_half_each_step():
 def test_ends_are_as_frequent_as_they_are():
     """Of a world that ends by one quarter each step, one quarter of those that are left end at each; windows that must
     fit into their episode have ends in their last step alone."""
-    lengths = torch.distributions.Geometric(0.25).sample((6000,)).long().add(1)
+    lengths = torch.from_numpy(np.random.default_rng(0).geometric(0.25, 50_000))
     rows = int((lengths + 1).sum())
     frames, nothing = torch.zeros(rows, 1, 1, 3, dtype=torch.uint8), torch.zeros(rows)
     terminated = nothing.bool()
     terminated[torch.cumsum(lengths + 1, 0) - 2] = True
     replay = Replay(frames, nothing[:, None], nothing, terminated, lengths.tolist())
     generator = torch.Generator().manual_seed(0)
-    found = ends_left_alone(MODELS, replay.windows(20_000, 7, generator, inside=3), context=2, temperature=1.0)
-    assert found["ended"] == pytest.approx([0.25] * 5, abs=0.025)
-    fitting = replay.windows(20_000, 7, generator)
+    found = ends_left_alone(MODELS, replay.windows(50_000, 7, generator, inside=3), context=2, temperature=1.0)
+    assert found["ended"] == pytest.approx([0.25] * 5, abs=0.02)
+    fitting = replay.windows(50_000, 7, generator)
     fitting = Window(*(each[:, fitting.valid.all(0)] for each in fitting))
     found = ends_left_alone(MODELS, fitting, context=2, temperature=1.0)
     assert found["ended"][:4] == [0] * 4 and found["ended"][4] > 0.2

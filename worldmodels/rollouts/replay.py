@@ -88,8 +88,8 @@ class Replay:
         An episode shorter than the window has one start, its first row, and is padded with invalid steps. A longer
         one's last step lies in the last window alone. overhang: windows may begin before their episode and end behind
         it, where what is left of them begins with its first row and is padded: each step is drawn as often as any.
-        inside: windows whose first so many steps lie within their episode, whatever becomes of it afterwards; what
-        hangs over behind it is padded. Raises ValueError where no episode has so many.
+        inside, in place of overhang: windows whose first so many steps lie within their episode, whatever becomes of
+        it afterwards; what hangs over behind it is padded. Raises ValueError where no episode has so many.
         """
         key = length, overhang, inside
         if key not in self.starts:
