@@ -120,6 +120,19 @@ def test_nothing_is_written_where_no_seed_is_missing(settings, trained):
     assert path.read_bytes() == before and trained == [0, 1]
 
 
+def test_what_another_run_has_scored_meanwhile_stays(settings, trained, monkeypatch):
+    """Two terminals, one seed in each: the second ends while the first still trains."""
+
+    def and_meanwhile(running):
+        monkeypatch.setattr(study, "as_completed", iter)
+        run_study(changed(settings, seeds=[2]))
+        return iter(running)
+
+    monkeypatch.setattr(study, "as_completed", and_meanwhile)
+    path = run_study(settings)
+    assert list(json.loads(path.read_text())["seeds"]) == ["0", "1", "2"] and trained == [0, 1, 2]
+
+
 def test_what_differs_by_hand():
     assert differing({}, {"a": 1}) == ["a is absent there, 1 here"]
     assert differing({"env": {"kwargs": {}}}, {"env": {"kwargs": {"off_road_frames": 6}, "blackout": None}}) == [

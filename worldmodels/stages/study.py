@@ -49,8 +49,9 @@ def run_study(settings: dict[str, Any]) -> Path:
     """Train and score on held-out episodes, once for each of `seeds`; returns the JSON in `results`.
 
     `rounds` of a world model's pipeline, or model-free where that is 0. `workers` seeds run side by side, each in a
-    process, of a world model with its share of the cores. Each seed's scores are written as they come; run again with
-    the same settings, only the missing seeds are trained. Raises UserError where that JSON holds other settings.
+    process, of a world model with its share of the cores. Each seed's scores are written as they come, beside those
+    that another run of this study has written meanwhile; run again with the same settings, only the missing seeds are
+    trained. Raises UserError where that JSON holds other settings.
     """
     seeds, workers = settings["seeds"], settings["workers"]
     if not seeds or len(set(seeds)) < len(seeds):
@@ -59,10 +60,11 @@ def run_study(settings: dict[str, Any]) -> Path:
         raise UserError(f"workers must be at least 1, not {workers}")
     path = Path(settings["results"]) / f"{settings['name']}.json"
     own = {part: settings[part] for part in parts_of(settings)}
-    content: dict[str, Any] = {"settings": own, "seeds": recorded(path, own).get("seeds", {})}
+    known = recorded(path, own).get("seeds", {})
+    content: dict[str, Any] = {"settings": own, "seeds": known}
     content |= {key: settings[key] for key in ("name", "task", "title", "target", "every_seed")}
     content["command"] = f"python scripts/run_study.py study={settings['name']}"
-    missing = [seed for seed in seeds if str(seed) not in content["seeds"]]
+    missing = [seed for seed in seeds if str(seed) not in known]
     print(f"{settings['name']}: {len(missing)} of {len(seeds)} seeds to train", flush=True)
     # forked workers would share this one's threads and locks
     work = _world_model if settings["rounds"] else _model_free
@@ -71,8 +73,9 @@ def run_study(settings: dict[str, Any]) -> Path:
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (threads,)) as pool:
         running = {pool.submit(work, settings, seed): seed for seed in missing}
         for done in as_completed(running):
-            content["seeds"][str(running[done])] = done.result()
-            content["seeds"] = dict(sorted(content["seeds"].items(), key=lambda item: int(item[0])))
+            # another run may have scored other seeds meanwhile
+            scored = {**recorded(path, own).get("seeds", {}), str(running[done]): done.result()}
+            content["seeds"] = dict(sorted(scored.items(), key=lambda item: int(item[0])))
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, content)
             print(f"seed {running[done]}: {_line(done.result())}", flush=True)
