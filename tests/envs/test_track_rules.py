@@ -154,6 +154,23 @@ def test_missed_tiles_are_charged_once_passed_by():
     assert track.step([31])[1] == 1 - 10 * 2, "20 and 21"
 
 
+def test_each_frame_off_the_road_is_charged():
+    """Full gas straight on: stock rewards while a wheel is on the track, 2 less in each frame without one."""
+    rules = ({"off_road_price": 2.0}, {})
+    ruled, plain = (gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule) for rule in rules)
+    for env in (ruled, plain):
+        env.reset(seed=0)
+    charged = []
+    for _ in range(150):
+        action = np.array([0, 1, 0], np.float32)
+        reward, stock = ruled.step(action)[1], plain.step(action)[1]
+        charged.append(not any(wheel.tiles for wheel in plain.unwrapped.car.wheels))
+        assert reward == pytest.approx(stock - 2 * charged[-1])
+    assert not any(charged[:20]) and all(charged[-20:]), "on the road at first, off it at last"
+    with pytest.raises(ValueError, match="off_road_price must be at least 0, not -1"):
+        gymnasium.make("worldmodels/CarRacing-v3", off_road_price=-1)
+
+
 class _Ending(gymnasium.Env):
     """Ends as the action says: a finished lap (1), off the field (2), not at all (0)."""
 

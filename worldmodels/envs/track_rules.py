@@ -138,6 +138,24 @@ class LapTruncates(gymnasium.Wrapper):
         return observation, reward, terminated and not finished, truncated or finished, info
 
 
+class OffRoadPrice(gymnasium.Wrapper):
+    """Charge `price` for each frame without a wheel on the track.
+
+    What `MissedTilePrice` charges, felt at once: who slides off a bend passes its tiles by, and a frame shows where the
+    car is, so that a memory can learn the charge, where one for all tiles together on coming back is past foreseeing.
+    """
+
+    def __init__(self, env: gymnasium.Env, price: float):
+        if price < 0:
+            raise ValueError(f"off_road_price must be at least 0, not {price}")
+        super().__init__(env)
+        self.price = price
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, float(reward) - (0.0 if _on_road(self) else self.price), terminated, truncated, info
+
+
 class MissedTilePrice(gymnasium.Wrapper):
     """Charge `price` for each tile that the car has passed by without touching it.
 
