@@ -52,6 +52,7 @@ def test_scores_know_nothing_of_a_rule_for_training():
             "off_road_price": 1.0,
             "missed_tile_price": 5.0,
             "lap_truncates": True,
+            "one_lap": True,
         },
         "crop_rows": None,
     }

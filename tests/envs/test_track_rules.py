@@ -154,8 +154,8 @@ def test_missed_tiles_are_charged_once_passed_by():
     assert track.step([31])[1] == 1 - 10 * 2, "20 and 21"
 
 
-def test_each_frame_off_the_road_is_charged():
-    """Full gas straight on: stock rewards while a wheel is on the track, 2 less in each frame without one."""
+def test_each_wheel_off_the_road_is_charged():
+    """Full gas straight on: in each frame 2 less than stock for all four wheels off the track, 0.5 for one of them."""
     rules = ({"off_road_price": 2.0}, {})
     ruled, plain = (gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule) for rule in rules)
     for env in (ruled, plain):
@@ -164,11 +164,27 @@ def test_each_frame_off_the_road_is_charged():
     for _ in range(150):
         action = np.array([0, 1, 0], np.float32)
         reward, stock = ruled.step(action)[1], plain.step(action)[1]
-        charged.append(not any(wheel.tiles for wheel in plain.unwrapped.car.wheels))
-        assert reward == pytest.approx(stock - 2 * charged[-1])
-    assert not any(charged[:20]) and all(charged[-20:]), "on the road at first, off it at last"
+        charged.append(sum(not wheel.tiles for wheel in plain.unwrapped.car.wheels))
+        assert reward == pytest.approx(stock - 0.5 * charged[-1])
+    assert not any(charged[:20]) and set(charged[-20:]) == {4}, "on the road at first, off it at last"
+    assert set(charged) > {0, 4}, "and half off it between"
     with pytest.raises(ValueError, match="off_road_price must be at least 0, not -1"):
         gymnasium.make("worldmodels/CarRacing-v3", off_road_price=-1)
+
+
+def test_who_has_come_round_is_cut_off_whatever_was_missed():
+    """The car stands on the first tile; how many of the others were touched is set by hand."""
+    for share, missed, ends in ((0.7, True, (False, False)), (0.9, True, (False, True)), (1.0, False, (True, False))):
+        env = gymnasium.make("worldmodels/CarRacing-v3", size=64, one_lap=True)
+        env.reset(seed=0)
+        tiles = len(env.unwrapped.road)
+        env.unwrapped.tile_visited_count = int(share * tiles)
+        assert (env.unwrapped.tile_visited_count < tiles) == missed
+        assert env.step(np.zeros(3, np.float32))[2:4] == ends
+    env.reset(seed=0)
+    _place(env.unwrapped.car, env.unwrapped.track[100][2:], env.unwrapped.track[100][1], 0.0)
+    env.unwrapped.tile_visited_count = int(0.9 * tiles)
+    assert env.step(np.zeros(3, np.float32))[2:4] == (False, False), "elsewhere the lap goes on"
 
 
 class _Ending(gymnasium.Env):

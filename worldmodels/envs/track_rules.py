@@ -138,11 +138,28 @@ class LapTruncates(gymnasium.Wrapper):
         return observation, reward, terminated and not finished, truncated or finished, info
 
 
-class OffRoadPrice(gymnasium.Wrapper):
-    """Charge `price` for each frame without a wheel on the track.
+class OneLap(gymnasium.Wrapper):
+    """Cut the episode off (truncated) where the car comes back to the first tile with most of the others touched.
 
-    What `MissedTilePrice` charges, felt at once: who slides off a bend passes its tiles by, and a frame shows where the
-    car is, so that a memory can learn the charge, where one for all tiles together on coming back is past foreseeing.
+    Stock CarRacing lets whoever has missed one drive on over tiles that pay no more, and no frame shows why.
+    """
+
+    MOST = 0.8  # of all tiles: behind a start on the way, the first tile comes sooner
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        car_racing: Any = self.unwrapped
+        most = car_racing.tile_visited_count >= self.MOST * len(car_racing.road)
+        came_round = most and any(tile.idx == 0 for wheel in car_racing.car.wheels for tile in wheel.tiles)
+        return observation, reward, terminated, truncated or (came_round and not terminated), info
+
+
+class OffRoadPrice(gymnasium.Wrapper):
+    """Charge `price` for each frame off the road, for each wheel that is not on the track a quarter of it.
+
+    What `MissedTilePrice` charges, felt where it is lost: who slides off a bend, or out of it on two wheels, passes
+    tiles by. A frame shows where the car is, so that a memory can learn this charge; the one for all tiles together on
+    coming back is past its foreseeing.
     """
 
     def __init__(self, env: gymnasium.Env, price: float):
@@ -153,7 +170,9 @@ class OffRoadPrice(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, float(reward) - (0.0 if _on_road(self) else self.price), terminated, truncated, info
+        car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
+        off = sum(not wheel.tiles for wheel in car.wheels) / len(car.wheels)
+        return observation, float(reward) - self.price * off, terminated, truncated, info
 
 
 class MissedTilePrice(gymnasium.Wrapper):
