@@ -122,6 +122,30 @@ def test_windows_that_may_hang_over_draw_every_step_with_equal_chance(store, len
     assert torch.equal(window.terminated, ends)
 
 
+@pytest.mark.parametrize("length", [3, 20])
+def test_windows_that_go_through_ends(store, length):
+    """Row by row as the episodes lie one behind another; the row behind an episode's last step is none."""
+    sources = sources_of([store], "train")
+    replay = replay_of(sources)
+    window = replay.windows(20_000, length, torch.Generator().manual_seed(1), through=True)
+    seed, t, before = decode(window.observation)
+    valid, following = window.valid, [entry.seed for _, entry in sources]
+    after = torch.tensor([following[(following.index(int(one)) + 1) % len(following)] for one in seed.flatten()])
+    after = after.view_as(seed)
+    assert torch.equal(valid, t[:-1] < episode_lengths(seed[:-1])) and bool(valid.any()) and not bool(valid.all())
+    assert torch.equal(seed[1:][valid], seed[:-1][valid]) and torch.equal(t[1:][valid], t[:-1][valid] + 1)
+    assert torch.equal(seed[1:][~valid], after[:-1][~valid]) and not t[1:][~valid].any()
+    assert torch.equal(before[1:][valid], window.action.argmax(-1)[valid])
+    assert torch.equal(window.first, t[:-1] == 0)
+    assert torch.equal(window.terminated, (t[:-1] == episode_lengths(seed[:-1]) - 1) & (seed[:-1] % 2 == 0))
+    _, counts = torch.unique(seed[0] * 16 + t[0], return_counts=True)
+    assert len(counts) == len(replay) - length
+    expected = 20_000 / len(counts)
+    assert ((counts - expected).abs() < 5 * expected**0.5).all()
+    with pytest.raises(ValueError, match=f"have {len(replay)} rows, too few for a window of 500 steps"):
+        replay.windows(1, 500, torch.Generator(), through=True)
+
+
 def test_windows_of_which_the_first_steps_must_lie_within_the_episode(store):
     sources = sources_of([store], "train")
     replay = replay_of(sources)

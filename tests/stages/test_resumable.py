@@ -60,10 +60,11 @@ def test_a_setting_that_came_later_makes_a_stage_anew_only_where_it_changes_some
         "window": 48,
         "model": {"mixtures": 5, "anneal": False, "latent_noise": 1.0, "reward_smoothing": 0},
         "overhang": False,
+        "through": False,
     }
     assert key_of("train_mdnrnn", {}, same) == key
     models = ({"anneal": True}, {"latent_noise": 0.3}, {"reward_smoothing": 2})
-    for other in ({"overhang": True}, *({"model": {**same["model"], **model}} for model in models)):
+    for other in ({"overhang": True}, {"through": True}, *({"model": {**same["model"], **model}} for model in models)):
         assert key_of("train_mdnrnn", {}, {**same, **other}) != key
     assert key_of("train_vae", {}, {"model": {"anneal": False}}) == key_of("train_vae", {}, {"model": {}})
     assert key_of("collect", {}, {"noise": 0.1, "env_kwargs": None}) == key_of("collect", {}, {"noise": 0.1})

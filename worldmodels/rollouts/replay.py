@@ -50,8 +50,8 @@ class Replay:
             self.sizes = [observation.mean.shape[1]] * 2 + self.sizes
         else:
             self.rows = observation
-        # by length, overhang and inside, see `_starts`
-        self.starts: dict[tuple[int, bool, int | None], tuple[Tensor, Tensor | None]] = {}
+        # by the arguments of `_starts`
+        self.starts: dict[tuple[int, bool, bool, int | None], tuple[Tensor, Tensor | None]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,17 +81,25 @@ class Replay:
         return self.at(torch.randint(len(self), (count,), generator=generator, device=self.device))
 
     def windows(
-        self, batch: int, length: int, generator: torch.Generator, overhang: bool = False, inside: int | None = None
+        self,
+        batch: int,
+        length: int,
+        generator: torch.Generator,
+        overhang: bool = False,
+        through: bool = False,
+        inside: int | None = None,
     ) -> Window:
         """`batch` windows of `length` steps, uniformly over all starts that fit into an episode.
 
         An episode shorter than the window has one start, its first row, and is padded with invalid steps. A longer
         one's last step lies in the last window alone. overhang: windows may begin before their episode and end behind
         it, where what is left of them begins with its first row and is padded: each step is drawn as often as any.
-        inside, in place of overhang: windows whose first so many steps lie within their episode, whatever becomes of
-        it afterwards; what hangs over behind it is padded. Raises ValueError where no episode has so many.
+        through, in place of overhang: windows go on into the next episode, behind the one row that is no step, so that
+        long ones hold nothing else that is invalid; who learns from them must heed `first`. inside, in place of both:
+        windows whose first so many steps lie within their episode, whatever becomes of it afterwards; what hangs over
+        behind it is padded. Raises ValueError where no episode, or through them all, has so many.
         """
-        key = length, overhang, inside
+        key = length, overhang, through, inside
         if key not in self.starts:
             self.starts[key] = self._starts(*key)
         starts, ends = self.starts[key]
@@ -120,9 +128,15 @@ class Replay:
     def close(self) -> None:
         """Nothing to let go of; a streaming replay has a thread."""
 
-    def _starts(self, length: int, overhang: bool, inside: int | None) -> tuple[Tensor, Tensor | None]:
+    def _starts(
+        self, length: int, overhang: bool, through: bool, inside: int | None
+    ) -> tuple[Tensor, Tensor | None]:
         """All rows at which a window may start, and behind which rows it is padded, where some are."""
         outside = 0
+        if through:
+            if len(self) <= length:
+                raise ValueError(f"all episodes together have {len(self)} rows, too few for a window of {length} steps")
+            return torch.arange(len(self) - length, device=self.device), None
         if inside is not None:
             count = (self.lengths - inside + 1).clamp(min=0)
             if not bool(count.any()):

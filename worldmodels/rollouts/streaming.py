@@ -57,9 +57,11 @@ class StreamingReplay:
         """`count` observations, uniformly over the chunk's rows, with replacement."""
         return self._draw_from(count).frames(count, generator)
 
-    def windows(self, batch: int, length: int, generator: torch.Generator, overhang: bool = False) -> Window:
+    def windows(
+        self, batch: int, length: int, generator: torch.Generator, overhang: bool = False, through: bool = False
+    ) -> Window:
         """`batch` windows of `length` steps of episodes of the chunk, see `Replay.windows`."""
-        return self._draw_from(batch * length).windows(batch, length, generator, overhang)
+        return self._draw_from(batch * length).windows(batch, length, generator, overhang, through)
 
     def close(self) -> None:
         """Wait for the thread and let go of the chunks; a draw raises ValueError from here on."""

@@ -47,13 +47,20 @@ def train_mdnrnn(
     continue_from: str | Path | None = None,
     replay_budget: int | None = None,
     overhang: bool = False,
+    through: bool = False,
 ) -> StageResult:
     """M with the lowest validation loss of `validations` looks, spread over `update_steps` batches of windows.
 
     Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
-    replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang: of the
-    windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
+    replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang,
+    through: of the windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
+    Raises UserError where windows go through ends of which M is not told.
     """
+    if through and (overhang or not model["restart_input"]):
+        raise UserError(
+            "memory.through needs memory.model.restart_input=true, which tells M where an episode begins, "
+            "and memory.overhang=false"
+        )
     where = pick_device(device)
     epochs, per_epoch = epochs_of(update_steps, validations)
     opened = open_stores(stores)
@@ -94,8 +101,8 @@ def train_mdnrnn(
             "contexts": contexts_as_plain(begun._replace(observation=begun.observation.narrowed(memory.latent_noise))),
         }
         data = ReplayData(
-            lambda generator: train.windows(batch_size, window, generator, overhang),
-            lambda generator: held_out.windows(batch_size, window, generator, overhang),
+            lambda generator: train.windows(batch_size, window, generator, overhang, through),
+            lambda generator: held_out.windows(batch_size, window, generator, overhang, through),
             per_epoch,
             4,
             seed,
@@ -118,7 +125,7 @@ def train_mdnrnn(
     with torch.no_grad():
         lightning.seed_everything(seed, verbose=False)
         generator = torch.Generator(where).manual_seed(seed)
-        losses = best.to(where).loss(held_out.windows(batch_size, window, generator, overhang))
+        losses = best.to(where).loss(held_out.windows(batch_size, window, generator, overhang, through))
     scores = {name: float(value) for name, value in losses.items()}
     return StageResult(
         epochs * per_epoch * batch_size * window,

@@ -31,6 +31,7 @@ LATER = {
     "memory.model.latent_noise": 1.0,
     "memory.model.reward_smoothing": 0,
     "memory.overhang": False,
+    "memory.through": False,
     "controller.snapshots": 0,
     "controller.snapshots_after": 0.0,
     "controller.doubt": 0.0,
