@@ -1,8 +1,10 @@
 """What M's checkpoint holds besides its weights: where its dreams begin."""
 
+import pytest
 import torch
 
 from worldmodels import checkpoints
+from worldmodels.errors import UserError
 from worldmodels.rollouts.store import RolloutStore
 from worldmodels.stages.collect import collect
 from worldmodels.stages.driving import Models
@@ -49,3 +51,12 @@ def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings, memor
     mean = models.vision.encode(torch.from_numpy(episode.observation[:4])).mean[3]
     for seed in (0, 1):  # a film's dream as well
         assert torch.equal(dream_along(models, episode, 3, 1, 1.0, seed)[0], mean)
+
+
+@pytest.mark.parametrize(("overhang", "told"), [(False, False), (True, True)])
+def test_windows_go_through_ends_only_where_m_is_told_of_them(overhang, told, tmp_path, memory_options):
+    model = {"hidden_dim": 8, "restart_input": told}
+    settings = {"runs": str(tmp_path), "seed": 0, "wandb": {"mode": "disabled"}}
+    options = {**memory_options, "update_steps": 1, "validations": 1, "seed": 0}
+    with pytest.raises(UserError, match="memory.through needs memory.model.restart_input=true.*memory.overhang=false"):
+        train_mdnrnn(Run("train_mdnrnn", settings), [], "", model, through=True, overhang=overhang, **options)

@@ -56,7 +56,7 @@ def train_mdnrnn(
     through: of the windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
     Raises UserError where windows go through ends of which M is not told.
     """
-    if through and (overhang or not model["restart_input"]):
+    if through and (overhang or not model.get("restart_input")):
         raise UserError(
             "memory.through needs memory.model.restart_input=true, which tells M where an episode begins, "
             "and memory.overhang=false"
