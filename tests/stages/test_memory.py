@@ -58,5 +58,5 @@ def test_windows_go_through_ends_only_where_m_is_told_of_them(overhang, told, tm
     model = {"hidden_dim": 8, "restart_input": told}
     settings = {"runs": str(tmp_path), "seed": 0, "wandb": {"mode": "disabled"}}
     options = {**memory_options, "update_steps": 1, "validations": 1, "seed": 0}
-    with pytest.raises(UserError, match="memory.through needs memory.model.restart_input=true.*memory.overhang=false"):
+    with pytest.raises(UserError, match=r"memory\.through needs .*restart_input=true.*memory\.overhang=false"):
         train_mdnrnn(Run("train_mdnrnn", settings), [], "", model, through=True, overhang=overhang, **options)

@@ -251,8 +251,8 @@ def make(
 
     Rules for training, see track_rules.py: off_road_start is the share and off_road_home the home of `OffRoadStart`,
     off_road_frames and off_road_share are of `OffRoadEnd`, off_road_price of `OffRoadPrice`, lap_truncates for
-    `LapTruncates`, one_lap for `OneLap`, missed_tile_price of `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an action_repeat, off_road_frames or
-    off_road_home below 1, a share that is none, or a price below 0.
+    `LapTruncates`, one_lap for `OneLap`, missed_tile_price of `MissedTilePrice`. Raises ValueError for another size
+    than 64 or 96, an action_repeat, off_road_frames or off_road_home below 1, a share that is none, or a price below 0.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
     env = OffRoadStart(env, off_road_start, off_road_home) if off_road_start else env

@@ -128,9 +128,7 @@ class Replay:
     def close(self) -> None:
         """Nothing to let go of; a streaming replay has a thread."""
 
-    def _starts(
-        self, length: int, overhang: bool, through: bool, inside: int | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _starts(self, length: int, overhang: bool, through: bool, inside: int | None) -> tuple[Tensor, Tensor | None]:
         """All rows at which a window may start, and behind which rows it is padded, where some are."""
         outside = 0
         if through:
