@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, _place
+from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OneLap, _place
 
 
 def rule_of(env, kind):
@@ -172,19 +172,34 @@ def test_each_wheel_off_the_road_is_charged():
         gymnasium.make("worldmodels/CarRacing-v3", off_road_price=-1)
 
 
-def test_who_has_come_round_is_cut_off_whatever_was_missed():
-    """The car stands on the first tile; how many of the others were touched is set by hand."""
-    for share, missed, ends in ((0.7, True, (False, False)), (0.9, True, (False, True)), (1.0, False, (True, False))):
-        env = gymnasium.make("worldmodels/CarRacing-v3", size=64, one_lap=True)
+@pytest.mark.parametrize("begun", [0, 100])
+def test_who_has_come_round_is_cut_off_whatever_was_missed(begun):
+    """On a lap that begins at the tile named; how many tiles were touched is set by hand."""
+    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, one_lap=True)
+    for tile, share, ends in (
+        (0, 0.7, (False, False)),
+        (0, 0.9, (False, True)),
+        (3, 0.9, (False, True)),
+        (50, 0.9, (False, False)),
+        (-20, 0.9, (False, False)),
+        (0, 1.0, (True, False)),
+    ):
         env.reset(seed=0)
-        tiles = len(env.unwrapped.road)
-        env.unwrapped.tile_visited_count = int(share * tiles)
-        assert (env.unwrapped.tile_visited_count < tiles) == missed
-        assert env.step(np.zeros(3, np.float32))[2:4] == ends
-    env.reset(seed=0)
-    _place(env.unwrapped.car, env.unwrapped.track[100][2:], env.unwrapped.track[100][1], 0.0)
-    env.unwrapped.tile_visited_count = int(0.9 * tiles)
-    assert env.step(np.zeros(3, np.float32))[2:4] == (False, False), "elsewhere the lap goes on"
+        racing, rule = env.unwrapped, rule_of(env, OneLap)
+        assert rule.begun == 0
+        rule.begun = begun
+        place = racing.track[(begun + tile) % len(racing.road)]
+        _place(racing.car, place[2:], place[1], 0.0)
+        for one in racing.road:  # none is touched anew
+            one.road_visited = True
+        racing.tile_visited_count = int(share * len(racing.road))
+        assert env.step(np.zeros(3, np.float32))[2:4] == ends, (tile, share)
+
+
+def test_a_lap_from_the_meadow_begins_at_its_tile():
+    env = lost(one_lap=True)
+    _, info = env.reset(seed=3)
+    assert rule_of(env, OneLap).begun == info["tile"] > 0
 
 
 class _Ending(gymnasium.Env):

@@ -142,8 +142,8 @@ def test_windows_that_go_through_ends(store, length):
     assert len(counts) == len(replay) - length
     expected = 20_000 / len(counts)
     assert ((counts - expected).abs() < 5 * expected**0.5).all()
-    with pytest.raises(ValueError, match=f"have {len(replay)} rows, too few for a window of 500 steps"):
-        replay.windows(1, 500, torch.Generator(), through=True)
+    padded, plain = (replay.windows(9, 500, torch.Generator().manual_seed(1), through=one) for one in (True, False))
+    assert torch.equal(padded.valid, plain.valid) and torch.equal(padded.observation, plain.observation)
 
 
 def test_windows_of_which_the_first_steps_must_lie_within_the_episode(store):

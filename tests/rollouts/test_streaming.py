@@ -93,6 +93,13 @@ def test_not_one_pair_is_misaligned(sources, stream, latent, device):
     assert seeds == {entry.seed for _, entry in sources}, "all were seen"
 
 
+def test_windows_go_through_ends_within_a_chunk(stream):
+    window = stream(latents=None).windows(50, 10, torch.Generator().manual_seed(0), through=True)
+    seed, t, _ = decode(window.observation)
+    assert torch.equal(window.valid, t[:-1] < episode_lengths(seed[:-1])) and (~window.valid).sum(0).amin() >= 1
+    assert (seed[1:] != seed[:-1])[~window.valid].all() and torch.equal(window.first, t[:-1] == 0)
+
+
 @pytest.mark.parametrize("latent", [False, True])
 def test_a_pinned_chunk_is_the_same_replay(sources, latent, monkeypatch):
     """Without a GPU nothing can be pinned: a copy stands for it."""

@@ -1,5 +1,6 @@
 """What M's checkpoint holds besides its weights: where its dreams begin."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,9 @@ from worldmodels.tracking import Run
 from worldmodels.worlds.dream_env import dream_from_checkpoint
 
 
-def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings, memory_options):
+@pytest.fixture
+def train(tmp_path, blob_settings, memory_options):
+    """Blobs and a V of them; M's by the options given, with the folder of the blobs and V's checkpoint."""
     settings = {"runs": str(tmp_path / "runs"), "seed": 0, "wandb": {"mode": "disabled"}}
     learning = {"update_steps": 2, "validations": 1, "seed": 0, "device": "cpu"}
     folder = tmp_path / "blobs"
@@ -24,17 +27,18 @@ def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings, memor
     vae = train_vae(Run("train_vae", settings), [folder], model=model, batch_size=8, **learning)
     vision = vae.artefacts["checkpoint"]
 
+    def trained(**model_and_windows):
+        options = {**memory_options, "latents": tmp_path / "latents", **learning, **model_and_windows}
+        return train_mdnrnn(Run("train_mdnrnn", settings), [folder], vision, **options)
+
+    return trained, folder, vision
+
+
+def test_dreams_begin_with_m_s_share_of_v_s_noise(train):
+    train_m, folder, vision = train
+
     def trained(share):
-        made = train_mdnrnn(
-            Run("train_mdnrnn", settings),
-            [folder],
-            vision,
-            model={"hidden_dim": 8, "latent_noise": share},
-            latents=tmp_path / "latents",
-            **memory_options,
-            **learning,
-        )
-        path = made.artefacts["checkpoint"]
+        path = train_m(model={"hidden_dim": 8, "latent_noise": share}).artefacts["checkpoint"]
         return path, checkpoints.read(path, "memory").facts["contexts"]
 
     (_, whole), (_, half), (path, none) = (trained(share) for share in (1.0, 0.5, 0.0))
@@ -51,6 +55,14 @@ def test_dreams_begin_with_m_s_share_of_v_s_noise(tmp_path, blob_settings, memor
     mean = models.vision.encode(torch.from_numpy(episode.observation[:4])).mean[3]
     for seed in (0, 1):  # a film's dream as well
         assert torch.equal(dream_along(models, episode, 3, 1, 1.0, seed)[0], mean)
+
+
+def test_m_learns_from_windows_that_go_through_ends(train):
+    """The blobs' episodes are longer than the window: what is drawn differs where windows may go on behind them."""
+    train_m, *_ = train
+    model = {"hidden_dim": 8, "restart_input": True}
+    plain, through = (train_m(model=model, through=one).scores for one in (False, True))
+    assert plain != through and all(np.isfinite(list(through.values())))
 
 
 @pytest.mark.parametrize(("overhang", "told"), [(False, False), (True, True)])

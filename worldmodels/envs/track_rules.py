@@ -139,23 +139,36 @@ class LapTruncates(gymnasium.Wrapper):
 
 
 class OneLap(gymnasium.Wrapper):
-    """Cut the episode off (truncated) where the car comes back to the first tile with most of the others touched.
+    """Cut the episode off (truncated) where the car comes round to where it began, most tiles touched.
 
-    Stock CarRacing lets whoever has missed one drive on over tiles that pay no more, and no frame shows why.
+    Stock CarRacing lets whoever has missed one drive on over tiles that pay no more, and no frame shows why. After an
+    `OffRoadStart` the lap begins at the tile that it names.
     """
 
-    MOST = 0.8  # of all tiles: behind a start on the way, the first tile comes sooner
+    MOST = 0.8  # of all tiles
+    LINE = 5  # tiles, of which a slide passes no more by, mostly
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        self.begun = info.get("tile", 0)
+        return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated or (self._came_round() and not terminated), info
+
+    def _came_round(self) -> bool:
         car_racing: Any = self.unwrapped
-        most = car_racing.tile_visited_count >= self.MOST * len(car_racing.road)
-        came_round = most and any(tile.idx == 0 for wheel in car_racing.car.wheels for tile in wheel.tiles)
-        return observation, reward, terminated, truncated or (came_round and not terminated), info
+        tiles = len(car_racing.road)
+        if car_racing.tile_visited_count < self.MOST * tiles:
+            return False
+        touched = [tile.idx for wheel in car_racing.car.wheels for tile in wheel.tiles]
+        return any((idx - self.begun) % tiles < self.LINE for idx in touched)
 
 
 class OffRoadPrice(gymnasium.Wrapper):
-    """Charge `price` for each frame off the road, for each wheel that is not on the track a quarter of it.
+    """Charge `price` for each frame off the road, for each wheel that is not on the track a quarter of it; behind an
+    `OffRoadStart` from the first frame on.
 
     What `MissedTilePrice` charges, felt where it is lost: who slides off a bend, or out of it on two wheels, passes
     tiles by. A frame shows where the car is, so that a memory can learn this charge; the one for all tiles together on

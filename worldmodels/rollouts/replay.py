@@ -95,9 +95,10 @@ class Replay:
         one's last step lies in the last window alone. overhang: windows may begin before their episode and end behind
         it, where what is left of them begins with its first row and is padded: each step is drawn as often as any.
         through, in place of overhang: windows go on into the next episode, behind the one row that is no step, so that
-        long ones hold nothing else that is invalid; who learns from them must heed `first`. inside, in place of both:
-        windows whose first so many steps lie within their episode, whatever becomes of it afterwards; what hangs over
-        behind it is padded. Raises ValueError where no episode, or through them all, has so many.
+        long ones hold nothing else that is invalid; who learns from them must heed `first`. Where all episodes together
+        are shorter than the window it changes nothing. inside, in place of both: windows whose first so many steps lie
+        within their episode, whatever becomes of it afterwards; what hangs over behind it is padded. Raises ValueError
+        where no episode has so many.
         """
         key = length, overhang, through, inside
         if key not in self.starts:
@@ -131,9 +132,7 @@ class Replay:
     def _starts(self, length: int, overhang: bool, through: bool, inside: int | None) -> tuple[Tensor, Tensor | None]:
         """All rows at which a window may start, and behind which rows it is padded, where some are."""
         outside = 0
-        if through:
-            if len(self) <= length:
-                raise ValueError(f"all episodes together have {len(self)} rows, too few for a window of {length} steps")
+        if through and inside is None and len(self) > length:
             return torch.arange(len(self) - length, device=self.device), None
         if inside is not None:
             count = (self.lengths - inside + 1).clamp(min=0)

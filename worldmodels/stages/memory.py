@@ -54,7 +54,7 @@ def train_mdnrnn(
     Its checkpoint also holds `starts` contexts of `context` real latents each, so that it can dream on its own.
     replay_budget: bytes of training latents to hold in memory, see `rollouts.streaming.open_replay`. overhang,
     through: of the windows, see `Replay.windows`; where episodes end by themselves, M else sees too few of the ends.
-    Raises UserError where windows go through ends of which M is not told.
+    Raises UserError where windows go through ends of which M is not told, or shall do both.
     """
     if through and (overhang or not model.get("restart_input")):
         raise UserError(
