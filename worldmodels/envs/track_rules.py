@@ -146,7 +146,7 @@ class OneLap(gymnasium.Wrapper):
     """
 
     MOST = 0.8  # of all tiles
-    LINE = 5  # tiles, of which a slide passes no more by, mostly
+    LINE = 5  # tiles: a slide seldom passes all of them by
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**options)
