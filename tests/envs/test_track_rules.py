@@ -154,24 +154,6 @@ def test_missed_tiles_are_charged_once_passed_by():
     assert track.step([31])[1] == 1 - 10 * 2, "20 and 21"
 
 
-def test_each_wheel_off_the_road_is_charged():
-    """Full gas straight on: in each frame 2 less than stock for all four wheels off the track, 0.5 for one of them."""
-    rules = ({"off_road_price": 2.0}, {})
-    ruled, plain = (gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule) for rule in rules)
-    for env in (ruled, plain):
-        env.reset(seed=0)
-    charged = []
-    for _ in range(150):
-        action = np.array([0, 1, 0], np.float32)
-        reward, stock = ruled.step(action)[1], plain.step(action)[1]
-        charged.append(sum(not wheel.tiles for wheel in plain.unwrapped.car.wheels))
-        assert reward == pytest.approx(stock - 0.5 * charged[-1])
-    assert not any(charged[:20]) and set(charged[-20:]) == {4}, "on the road at first, off it at last"
-    assert set(charged) > {0, 4}, "and half off it between"
-    with pytest.raises(ValueError, match="off_road_price must be at least 0, not -1"):
-        gymnasium.make("worldmodels/CarRacing-v3", off_road_price=-1)
-
-
 @pytest.mark.parametrize("begun", [0, 100])
 def test_who_has_come_round_is_cut_off_whatever_was_missed(begun):
     """On a lap that begins at the tile named; how many tiles were touched is set by hand."""

@@ -23,7 +23,7 @@ from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W
 from gymnasium.wrappers import TimeLimit
 
 from .action_repeat import ActionRepeat
-from .track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OffRoadPrice, OffRoadStart, OneLap
+from .track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OffRoadStart, OneLap
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
@@ -38,7 +38,6 @@ RULES = (
     "off_road_home",
     "off_road_frames",
     "off_road_share",
-    "off_road_price",
     "lap_truncates",
     "one_lap",
     "missed_tile_price",
@@ -241,7 +240,6 @@ def make(
     off_road_home: int | None = None,
     off_road_frames: int | None = None,
     off_road_share: float = 1.0,
-    off_road_price: float | None = None,
     lap_truncates: bool = False,
     one_lap: bool = False,
     missed_tile_price: float | None = None,
@@ -250,14 +248,13 @@ def make(
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
     Rules for training, see track_rules.py: off_road_start is the share and off_road_home the home of `OffRoadStart`,
-    off_road_frames and off_road_share are of `OffRoadEnd`, off_road_price of `OffRoadPrice`, lap_truncates for
-    `LapTruncates`, one_lap for `OneLap`, missed_tile_price of `MissedTilePrice`. Raises ValueError for another size
-    than 64 or 96, an action_repeat, off_road_frames or off_road_home below 1, a share that is none, or a price below 0.
+    off_road_frames and off_road_share are of `OffRoadEnd`, lap_truncates for `LapTruncates`, one_lap for `OneLap`,
+    missed_tile_price of `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an action_repeat,
+    off_road_frames or off_road_home below 1, a share that is none, or a price below 0.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
     env = OffRoadStart(env, off_road_start, off_road_home) if off_road_start else env
     env = env if off_road_frames is None else OffRoadEnd(env, off_road_frames, off_road_share)
-    env = env if off_road_price is None else OffRoadPrice(env, off_road_price)
     env = LapTruncates(env) if lap_truncates else env
     env = OneLap(env) if one_lap else env
     env = env if missed_tile_price is None else MissedTilePrice(env, missed_tile_price)

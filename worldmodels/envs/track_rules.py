@@ -166,28 +166,6 @@ class OneLap(gymnasium.Wrapper):
         return any((idx - self.begun) % tiles < self.LINE for idx in touched)
 
 
-class OffRoadPrice(gymnasium.Wrapper):
-    """Charge `price` for each frame off the road, for each wheel that is not on the track a quarter of it; behind an
-    `OffRoadStart` from the first frame on.
-
-    What `MissedTilePrice` charges, felt where it is lost: who slides off a bend, or out of it on two wheels, passes
-    tiles by. A frame shows where the car is, so that a memory can learn this charge; the one for all tiles together on
-    coming back is past its foreseeing.
-    """
-
-    def __init__(self, env: gymnasium.Env, price: float):
-        if price < 0:
-            raise ValueError(f"off_road_price must be at least 0, not {price}")
-        super().__init__(env)
-        self.price = price
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
-        off = sum(not wheel.tiles for wheel in car.wheels) / len(car.wheels)
-        return observation, float(reward) - self.price * off, terminated, truncated, info
-
-
 class MissedTilePrice(gymnasium.Wrapper):
     """Charge `price` for each tile that the car has passed by without touching it.
 
