@@ -37,8 +37,10 @@ def evaluate(
     memory: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
+    skip: int = 0,
 ) -> StageResult:
-    """Returns over `episodes` tracks of the "test" or "validation" split, which no training has seen.
+    """Returns over `episodes` tracks of the "test" or "validation" split behind its first `skip`; no training has seen
+    them.
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
     environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.
@@ -60,7 +62,7 @@ def evaluate(
     else:
         raise UserError("nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour=uniform")
     environment = scored(environment, stock)
-    seeds = [environment_seed(split, index) for index in range(episodes)]
+    seeds = [environment_seed(split, index) for index in range(skip, skip + episodes)]
     label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
     with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:
         run.begin(environment["id"], inputs, versions(), split=split)
