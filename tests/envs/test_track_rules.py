@@ -279,8 +279,8 @@ def test_a_road_without_missed_tiles_pays_as_ever(price):
     assert rule_of(ruled, MissedTilePrice).passed > 3
 
 
-def test_who_drives_along_beside_the_road_pays_for_its_tiles():
-    """On a real track, 12 units to its right, from tile 10 on, a tile a frame: so tiles 0 to 9 are passed by."""
+def test_beside_the_road_its_tiles_cost():
+    """12 units to the right of a real one, from tile 10 on: tiles 0 to 9 lie behind and are charged, one a frame."""
     env = gymnasium.make("worldmodels/CarRacing-v3", size=64, skipped_tile_price=5.0)
     env.reset(seed=0)
     racing, paid = env.unwrapped, []

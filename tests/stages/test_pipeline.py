@@ -206,6 +206,8 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     impatient = {"validation": {"episodes": 0, "patience": 2, "finalists": 0, "final_episodes": 4}}
     unseen = {"validation": {"episodes": 0, "patience": None, "finalists": 2, "final_episodes": 4}}
     idle = {"validation": {"episodes": 2, "patience": None, "finalists": 2, "final_episodes": 0}}
+    negative = {"validation": {"episodes": 2, "patience": None, "finalists": -1, "final_episodes": 4}}
+    hasty = {"validation": {"episodes": 2, "patience": 0, "finalists": 0, "final_episodes": 4}}
     strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
     doubtful = {"controller": {**settings["controller"], "doubt": 1.0}}
     for wrong in (
@@ -222,6 +224,8 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         impatient,
         unseen,
         idle,
+        negative,
+        hasty,
         strange,
     ):
         with pytest.raises(UserError):

@@ -176,8 +176,8 @@ class MissedTilePrice(gymnasium.Wrapper):
     """
 
     KEY = "missed_tile_price"
-    BEHIND = 8  # tiles: some two lengths of the car
-    AT_ONCE = 1_000  # tiles passed by in one frame: as many as there are
+    BEHIND = 8  # tiles, 28 units: more than five lengths of the car
+    AT_ONCE = 1_000  # tiles passed by in one frame: more than a track has
 
     def __init__(self, env: gymnasium.Env, price: float):
         if price < 0:
@@ -212,16 +212,18 @@ class MissedTilePrice(gymnasium.Wrapper):
 
 
 class SkippedTilePrice(MissedTilePrice):
-    """The same, charged tile by tile while the car passes them by, by where its middle is.
+    """Charge tiles left untouched one by one, while the car drives past them, according to where its middle is.
 
-    So a frame shows what it costs, which M has to foresee; charged all at once on coming back, it drowns M's loss. Who
-    is further than LOST from the road is charged nothing, and counts anew from where the road is found.
+    So a frame shows what it costs, which M has to foresee; charged all at once on coming back, it drowned M's loss.
+    What it charges is driving beside the road. Who is further than LOST from its middle is charged nothing and begins
+    to count where the road is found, after an `OffRoadStart` too: a loop cut off across the meadow costs nothing, and a
+    tile may be charged again to who comes back before it.
     """
 
     KEY = "skipped_tile_price"
-    BEHIND = 3  # tiles: the car is little longer than one
+    BEHIND = 3  # tiles, 10.5 units: two lengths of the car
     AT_ONCE = 1  # nobody drives faster; where a bend lets the nearest tile leap, they are charged one after the other
-    LOST = 25.0  # world units from the middle of the road, which is 6.7 to each side
+    LOST = 25.0  # world units; the road has 6.7 to each side of its middle
     NEAR = 10  # tiles to either side of the last one, among which the nearest is looked for
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -232,7 +234,7 @@ class SkippedTilePrice(MissedTilePrice):
         return observation, info
 
     def _front(self, tiles: int) -> int:
-        """By how many tiles of a closed road the car's middle is ahead of `passed`."""
+        """By how many tiles of a closed road the car's middle is ahead of `passed`; to be asked once a frame."""
         car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
         near = np.arange(tiles) if self.at is None else (self.at + np.arange(-self.NEAR, self.NEAR + 1)) % tiles
         away = np.hypot(*(self.places[near] - tuple(car.hull.position)).T)

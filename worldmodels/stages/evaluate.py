@@ -39,8 +39,8 @@ def evaluate(
     seed: int = 0,
     skip: int = 0,
 ) -> StageResult:
-    """Returns over `episodes` tracks of the "test" or "validation" split behind its first `skip`; no training has seen
-    them.
+    """Returns over `episodes` tracks of the "test" or "validation" split after skipping its first `skip`; no training
+    has seen them.
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
     environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.

@@ -87,10 +87,10 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     differs besides in round number `rounds`, if that is not the first. V (unless its `again` section is null), M and C
     go on from the round before. With `validation.episodes`, C plays that many validation tracks after each round; where
     it leaves snapshots (`controller.snapshots`), each of them does, and the best is the round's C. The best round's is
-    handed out, and `validation.patience` rounds without a better one are the last. With `validation.finalists` that
-    many of the best rounds' C's play `validation.final_episodes` tracks more first, and all of its tracks count. Each
-    round's figures, and what `guard` finds suspicious about them, are printed and go into rounds.json beside
-    finished.json.
+    handed out, and `validation.patience` rounds without a better one are the last. With `validation.finalists` the C's
+    of so many best rounds each play `validation.final_episodes` further validation tracks after the last round; the
+    best mean over all tracks of a C decides then. Each round's figures, and what `guard` finds suspicious about them,
+    are printed and go into rounds.json beside finished.json.
     """
     settings = pipeline.settings
     _check(settings)
@@ -139,7 +139,7 @@ def _best_of(pipeline: Pipeline, rounds: list[Round], makes: list[Made]) -> Made
         total = first * rounds[place].validation + more * scores["mean"]
         rounds[place] = rounds[place]._replace(final=total / (first + more))
         print(f"{label}: {rounds[place].final:,.5g} over {first + more} validation tracks", flush=True)
-    _log(pipeline, rounds)
+        _log(pipeline, rounds)
     return makes[max(finalists, key=lambda place: (rounds[place].final, place)) if finalists else ranked[0]]
 
 
@@ -173,10 +173,15 @@ def _check(settings: dict[str, Any]) -> None:
     if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
         raise UserError("doubt needs rivals of M in a dream; set guard.rivals=2 and world=dream, or controller.doubt=0")
     validation = settings["validation"]
-    for rule in ("patience", "finalists"):
-        if validation[rule] and not validation["episodes"]:
-            raise UserError(f"validation.{rule} goes by scores; set validation.episodes as well")
-    if validation["finalists"] and validation["final_episodes"] < 1:
+    patience, finalists = validation["patience"], validation["finalists"]
+    if patience is not None and patience < 1:
+        raise UserError(f"validation.patience={patience} waits for nothing; set 1 or more, or null")
+    if finalists < 0:
+        raise UserError(f"validation.finalists must be at least 0, not {finalists}")
+    if (patience or finalists) and not validation["episodes"]:
+        rule = "patience" if patience else "finalists"
+        raise UserError(f"validation.{rule} goes by scores; set validation.episodes as well")
+    if finalists and validation["final_episodes"] < 1:
         raise UserError("validation.finalists play no tracks; set validation.final_episodes=1 or more")
     pick_device(settings["device"])
 
