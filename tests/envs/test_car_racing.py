@@ -50,7 +50,6 @@ def test_scores_know_nothing_of_a_rule_for_training():
             "off_road_frames": 7,
             "off_road_share": 0.5,
             "missed_tile_price": 5.0,
-            "skipped_tile_price": 5.0,
             "lap_truncates": True,
             "one_lap": True,
         },

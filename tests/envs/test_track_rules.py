@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OneLap, SkippedTilePrice, _place
+from worldmodels.envs.track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OneLap, _place
 
 
 def rule_of(env, kind):
@@ -154,59 +154,6 @@ def test_missed_tiles_are_charged_once_passed_by():
     assert track.step([31])[1] == 1 - 10 * 2, "20 and 21"
 
 
-class _Ring(_Track):
-    """A circle of 100 tiles, 3.5 units each; an action is the tile that the car's middle is beside, how far outside the
-    road's middle it is, and the tiles that it touches."""
-
-    RADIUS = 350 / (2 * math.pi)
-
-    def reset(self, **options):
-        super().reset(**options)
-        self.road = [SimpleNamespace(idx=number, road_visited=False) for number in range(100)]
-        self.track = [(0, 0, *self._place(number, 0)) for number in range(100)]
-        return None, {}
-
-    def _place(self, tile, outside):
-        angle = tile * 2 * math.pi / 100
-        return (self.RADIUS + outside) * math.cos(angle), (self.RADIUS + outside) * math.sin(angle)
-
-    def step(self, action):
-        beside, outside, touched = action
-        self.car = SimpleNamespace(hull=SimpleNamespace(position=self._place(beside, outside)))
-        for number in touched:
-            self.road[number].road_visited = True
-        return None, 1.0, False, False, {}
-
-
-def test_skipped_tiles_are_charged_while_the_car_passes_by():
-    ring = SkippedTilePrice(_Ring(), price=10.0)
-    ring.reset()
-    drives = [
-        ((0, 0, [0, 1]), 1),
-        ((3, 0, [2, 3]), 1),
-        ((7, 10, []), 1),  # past tile 0, which was touched; one tile a frame
-        ((7, 10, []), 1),
-        ((7, 10, []), 1),
-        ((7, 10, []), 1),  # past tile 3, and 4 is 3 tiles behind: a wheel might touch it yet
-        ((7, 10, []), 1),
-        ((8, 10, []), -9),  # now it cannot
-        ((8, 10, [4]), 1),  # coming back for it pays nothing back
-        ((11, 12, []), -9),  # 5, and with the next two frames 6 and 7
-        ((11, 12, []), -9),
-        ((11, 12, []), -9),
-        ((11, 12, []), 1),
-        ((20, 30, []), 1),  # lost
-        ((25, 0, [24, 25, 26]), 1),  # and found: what lies before is forgotten
-        ((29, 10, []), 1),  # past 25
-        ((31, 10, []), 1),  # past 26
-        ((31, 10, []), -9),  # past 27
-    ]
-    for number, (action, reward) in enumerate(drives):
-        assert ring.step(action)[1] == reward, (number, action)
-    for beside in range(28, -100, -9):
-        assert ring.step((beside % 100, 0, []))[1] == 1, "all the way round backwards"
-
-
 @pytest.mark.parametrize("begun", [0, 100])
 def test_who_has_come_round_is_cut_off_whatever_was_missed(begun):
     """On a lap that begins at the tile named; how many tiles were touched is set by hand."""
@@ -260,16 +207,14 @@ def test_the_lap_of_a_real_track_cuts_off():
     assert ends == [(True, False), (False, True)]
 
 
-@pytest.mark.parametrize("price", ["missed_tile_price", "skipped_tile_price"])
-def test_a_price_below_nothing_is_refused(price):
-    with pytest.raises(ValueError, match=f"{price} must be at least 0, not -1"):
-        gymnasium.make("worldmodels/CarRacing-v3", **{price: -1})
+def test_a_price_below_nothing_is_refused():
+    with pytest.raises(ValueError, match="missed_tile_price must be at least 0, not -1"):
+        gymnasium.make("worldmodels/CarRacing-v3", missed_tile_price=-1)
 
 
-@pytest.mark.parametrize("price", ["missed_tile_price", "skipped_tile_price"])
-def test_a_road_without_missed_tiles_pays_as_ever(price):
+def test_a_road_without_missed_tiles_pays_as_ever():
     """Straight on along the first tiles nothing is missed: rewards are the stock ones."""
-    rules = ({price: 5.0}, {})
+    rules = ({"missed_tile_price": 5.0}, {})
     ruled, plain = (gymnasium.make("worldmodels/CarRacing-v3", size=64, **rule) for rule in rules)
     for env in (ruled, plain):
         env.reset(seed=3)
@@ -277,18 +222,3 @@ def test_a_road_without_missed_tiles_pays_as_ever(price):
         action = np.array([0, 0.3, 0], np.float32)
         assert ruled.step(action)[1] == plain.step(action)[1]
     assert rule_of(ruled, MissedTilePrice).passed > 3
-
-
-def test_beside_the_road_its_tiles_cost():
-    """12 units to the right of a real one, from tile 10 on: tiles 0 to 9 lie behind and are charged, one a frame."""
-    env = gymnasium.make("worldmodels/CarRacing-v3", size=64, skipped_tile_price=5.0)
-    env.reset(seed=0)
-    racing, paid = env.unwrapped, []
-    env.step(np.zeros(3, np.float32))
-    for tile in range(10, 20):
-        _, beta, x, y = racing.track[tile]
-        _place(racing.car, (x + 12 * math.cos(beta), y + 12 * math.sin(beta)), beta, 0.0)
-        visited = racing.tile_visited_count
-        paid.append(env.step(np.zeros(3, np.float32))[1])
-        assert racing.tile_visited_count == visited
-    assert sum(paid) == pytest.approx(-0.1 * 10 - 5 * sum(not racing.road[tile].road_visited for tile in range(10)))

@@ -7,7 +7,7 @@ import pytest
 
 from worldmodels.errors import UserError
 from worldmodels.stages.controller import train_controller
-from worldmodels.stages.pipeline import merged, play_rounds, report, run_pipeline, spent
+from worldmodels.stages.pipeline import merged, play_rounds, report, run_pipeline
 from worldmodels.stages.resumable import Pipeline
 from worldmodels.stages.study import _world_model
 from worldmodels.tracking import Run
@@ -72,40 +72,6 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert temperatures == pytest.approx([1.15**times for times in range(4)])
     printed = capsys.readouterr().out
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
-
-
-def test_finalists_play_further_tracks_and_all_count(settings, monkeypatch):
-    """Made up: 3, 5, 4 on two validation tracks each; then 2 and 5 on four more for the second and the third round,
-    which makes (2 * 5 + 4 * 2) / 6 = 3 and (2 * 4 + 4 * 5) / 6 = 4.67: the third is scored."""
-    from worldmodels.stages import pipeline as module
-
-    settings["rounds"] = 3
-    settings["validation"] |= {"episodes": 2, "finalists": 2, "final_episodes": 4}
-    means, played = iter((3.0, 5.0, 4.0, 2.0, 5.0)), module.evaluate
-
-    def evaluate(run, **options):
-        result = played(run, **options)
-        result.scores["mean"] = next(means)
-        return result
-
-    monkeypatch.setattr(module, "evaluate", evaluate)
-    pipeline = Pipeline("small", settings)
-    rounds, best, _ = play_rounds(pipeline)
-    assert [one.validation for one in rounds] == [3, 5, 4]
-    assert [one.final for one in rounds] == [None, pytest.approx(3), pytest.approx(28 / 6)]
-    by_stage = {row.stage: row for row in pipeline.rows}
-    assert [stage for stage in by_stage if stage.startswith("finalist")] == ["finalist C 2", "finalist C 3"]
-    assert best.controller == Path(by_stage["C in the dream 3"].artefacts["checkpoint"])
-    first, more = (
-        json.loads(Path(by_stage[stage].artefacts["scores"]).read_text()) for stage in ("validate C 2", "finalist C 2")
-    )
-    assert (first["split"], len(first["seeds"])) == (more["split"], 2) == ("validation", 2)
-    assert len(more["seeds"]) == 4 and not set(first["seeds"]) & set(more["seeds"]), "tracks that it has not played yet"
-    frames, _ = spent(pipeline.rows)
-    looks = sum(by_stage[f"finalist C {number}"].scores["frames"] for number in (2, 3))
-    assert frames == rounds[-1].frames + looks and looks > 0, "further tracks cost frames as well"
-    logged = json.loads((Path(settings["runs"]) / "pipeline" / "small" / "rounds.json").read_text())
-    assert [one["final"] for one in logged] == [one.final for one in rounds]
 
 
 def test_of_a_rounds_snapshots_the_best_goes_on(settings, monkeypatch):
@@ -203,11 +169,8 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     with pytest.raises(UserError, match="depth"):
         merged(section, {"model": {"depth": 3}})
     assert merged({"env_kwargs": {"a": 1}}, {"env_kwargs": {"b": 2}}) == {"env_kwargs": {"a": 1, "b": 2}}
-    impatient = {"validation": {"episodes": 0, "patience": 2, "finalists": 0, "final_episodes": 4}}
-    unseen = {"validation": {"episodes": 0, "patience": None, "finalists": 2, "final_episodes": 4}}
-    idle = {"validation": {"episodes": 2, "patience": None, "finalists": 2, "final_episodes": 0}}
-    negative = {"validation": {"episodes": 2, "patience": None, "finalists": -1, "final_episodes": 4}}
-    hasty = {"validation": {"episodes": 2, "patience": 0, "finalists": 0, "final_episodes": 4}}
+    impatient = {"validation": {"episodes": 0, "patience": 2}}
+    hasty = {"validation": {"episodes": 2, "patience": 0}}
     strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
     doubtful = {"controller": {**settings["controller"], "doubt": 1.0}}
     for wrong in (
@@ -222,9 +185,6 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
         {"rounds": 0},
         {"device": "tpu"},
         impatient,
-        unseen,
-        idle,
-        negative,
         hasty,
         strange,
     ):
@@ -254,9 +214,6 @@ def test_a_seed_of_a_study(settings):
     assert looked["env_steps"] > found["env_steps"], "validation tracks cost frames as well"
     dreamt = _world_model({**settings, "world": "dream"}, seed=3)
     assert dreamt["curve"] == [(dreamt["env_steps"], pytest.approx(dreamt["rounds"][0]["validation"], abs=1e-3))]
-    settings["validation"] |= {"finalists": 1, "final_episodes": 3}
-    final = _world_model(settings, seed=3)
-    assert final["env_steps"] > looked["env_steps"] and final["rounds"][0]["final"] is not None
 
 
 def test_the_last_of_several_rounds_has_settings_of_its_own(settings, monkeypatch):

@@ -23,7 +23,7 @@ from gymnasium.envs.box2d.car_racing import PLAYFIELD, SCALE, WINDOW_H, WINDOW_W
 from gymnasium.wrappers import TimeLimit
 
 from .action_repeat import ActionRepeat
-from .track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OffRoadStart, OneLap, SkippedTilePrice
+from .track_rules import LapTruncates, MissedTilePrice, OffRoadEnd, OffRoadStart, OneLap
 
 TEXELS = 2.0  # per world unit at the finest level; a frame takes 1.6 by 1.9 samples a unit
 BAR_TOP = 700  # screen row where the indicator bar begins
@@ -41,7 +41,6 @@ RULES = (
     "lap_truncates",
     "one_lap",
     "missed_tile_price",
-    "skipped_tile_price",
 )
 CAR_REACH = 4.0  # world units from the hull's centre that hold all of the car
 
@@ -244,15 +243,14 @@ def make(
     lap_truncates: bool = False,
     one_lap: bool = False,
     missed_tile_price: float | None = None,
-    skipped_tile_price: float | None = None,
     **kwargs: Any,
 ) -> gymnasium.Env:
     """The entry point of worldmodels/CarRacing-v3: `time_limit` counts simulator frames, as the stock limit does.
 
     Rules for training, see track_rules.py: off_road_start is the share and off_road_home the home of `OffRoadStart`,
     off_road_frames and off_road_share are of `OffRoadEnd`, lap_truncates for `LapTruncates`, one_lap for `OneLap`,
-    missed_tile_price of `MissedTilePrice`, skipped_tile_price of `SkippedTilePrice`. Raises ValueError for another size
-    than 64 or 96, an action_repeat, off_road_frames or off_road_home below 1, a share that is none, or a price below 0.
+    missed_tile_price of `MissedTilePrice`. Raises ValueError for another size than 64 or 96, an action_repeat,
+    off_road_frames or off_road_home below 1, a share that is none, or a price below 0.
     """
     env: gymnasium.Env = TimeLimit(CarRacing(size=size, **kwargs), time_limit)
     env = OffRoadStart(env, off_road_start, off_road_home) if off_road_start else env
@@ -260,7 +258,6 @@ def make(
     env = LapTruncates(env) if lap_truncates else env
     env = OneLap(env) if one_lap else env
     env = env if missed_tile_price is None else MissedTilePrice(env, missed_tile_price)
-    env = env if skipped_tile_price is None else SkippedTilePrice(env, skipped_tile_price)
     return env if action_repeat == 1 else ActionRepeat(env, action_repeat)
 
 

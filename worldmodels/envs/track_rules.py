@@ -175,13 +175,11 @@ class MissedTilePrice(gymnasium.Wrapper):
     an `OffRoadStart` the tile that it names is the first one.
     """
 
-    KEY = "missed_tile_price"
     BEHIND = 8  # tiles, 28 units: more than five lengths of the car
-    AT_ONCE = 1_000  # tiles passed by in one frame: more than a track has
 
     def __init__(self, env: gymnasium.Env, price: float):
         if price < 0:
-            raise ValueError(f"{self.KEY} must be at least 0, not {price}")
+            raise ValueError(f"missed_tile_price must be at least 0, not {price}")
         super().__init__(env)
         self.price = price
         self.passed = 0  # all tiles up to here were touched, or charged
@@ -197,53 +195,13 @@ class MissedTilePrice(gymnasium.Wrapper):
 
     def _missed(self) -> int:
         """How many tiles were passed by since this was last asked."""
-        road = self.unwrapped.road  # pyright: ignore[reportAttributeAccessIssue]
+        car_racing: Any = self.unwrapped
+        road = car_racing.road
+        # ahead of `passed`, on a closed track; what lies more than half a lap ahead is behind
+        ahead = [(tile.idx - self.passed) % len(road) for wheel in car_racing.car.wheels for tile in wheel.tiles]
+        front = max((tiles for tiles in ahead if tiles < len(road) // 2), default=0)
         missed = 0
-        for _ in range(min(self._front(len(road)) - self.BEHIND, self.AT_ONCE)):
+        for _ in range(front - self.BEHIND):
             missed += not road[self.passed].road_visited
             self.passed = (self.passed + 1) % len(road)
         return missed
-
-    def _front(self, tiles: int) -> int:
-        """By how many tiles of a closed road the foremost wheel is ahead of `passed`."""
-        car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
-        ahead = [(tile.idx - self.passed) % tiles for wheel in car.wheels for tile in wheel.tiles]
-        return max((number for number in ahead if number < tiles // 2), default=0)  # what is further ahead is behind
-
-
-class SkippedTilePrice(MissedTilePrice):
-    """Charge tiles left untouched one by one, while the car drives past them, according to where its middle is.
-
-    So a frame shows what it costs, which M has to foresee; charged all at once on coming back, it drowned M's loss.
-    What it charges is driving beside the road. Who is further than LOST from its middle is charged nothing and begins
-    to count where the road is found, after an `OffRoadStart` too: a loop cut off across the meadow costs nothing, and a
-    tile may be charged again to who comes back before it.
-    """
-
-    KEY = "skipped_tile_price"
-    BEHIND = 3  # tiles, 10.5 units: two lengths of the car
-    AT_ONCE = 1  # nobody drives faster; where a bend lets the nearest tile leap, they are charged one after the other
-    LOST = 25.0  # world units; the road has 6.7 to each side of its middle
-    NEAR = 10  # tiles to either side of the last one, among which the nearest is looked for
-
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = super().reset(**options)
-        track: Any = self.unwrapped.track  # pyright: ignore[reportAttributeAccessIssue]
-        self.places = np.array([tile[2:4] for tile in track])
-        self.at: int | None = None  # the tile that the car is nearest to; None: lost
-        return observation, info
-
-    def _front(self, tiles: int) -> int:
-        """By how many tiles of a closed road the car's middle is ahead of `passed`; to be asked once a frame."""
-        car: Any = self.unwrapped.car  # pyright: ignore[reportAttributeAccessIssue]
-        near = np.arange(tiles) if self.at is None else (self.at + np.arange(-self.NEAR, self.NEAR + 1)) % tiles
-        away = np.hypot(*(self.places[near] - tuple(car.hull.position)).T)
-        nearest = int(near[away.argmin()])
-        if away.min() > self.LOST:
-            self.at = None
-            return 0
-        ahead = (nearest - self.passed) % tiles
-        if self.at is None or 3 * self.NEAR < ahead < tiles // 2:  # just found, or half a lap the wrong way round
-            self.passed, ahead = nearest, 0
-        self.at = nearest
-        return ahead if ahead < tiles // 2 else 0

@@ -37,10 +37,8 @@ def evaluate(
     memory: str | Path | None = None,
     device: str = "cpu",
     seed: int = 0,
-    skip: int = 0,
 ) -> StageResult:
-    """Returns over `episodes` tracks of the "test" or "validation" split after skipping its first `skip`; no training
-    has seen them.
+    """Returns over `episodes` tracks of the "test" or "validation" split, which no training has seen.
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
     environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.
@@ -62,7 +60,7 @@ def evaluate(
     else:
         raise UserError("nothing to evaluate; pass checkpoint=runs/train_controller/…/last.ckpt or behaviour=uniform")
     environment = scored(environment, stock)
-    seeds = [environment_seed(split, index) for index in range(skip, skip + episodes)]
+    seeds = [environment_seed(split, index) for index in range(episodes)]
     label = "evaluate" if checkpoint is not None else f"evaluate {behaviour}"
     with closing(open_envs(environment, num_envs, asynchronous)) as envs, Progress(label, episodes, "episodes") as bar:
         run.begin(environment["id"], inputs, versions(), split=split)

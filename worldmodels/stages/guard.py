@@ -25,7 +25,6 @@ class Round(NamedTuple):
     dream_reward: float | None = None  # of C in the dream
     real_reward: float | None = None  # of C on validation tracks
     payable: float | None = None  # the most that any stretch as long as a dream has paid
-    final: float | None = None  # mean return of a finalist's C on all of its validation tracks
 
     @property
     def gap(self) -> float | None:

@@ -87,10 +87,8 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     differs besides in round number `rounds`, if that is not the first. V (unless its `again` section is null), M and C
     go on from the round before. With `validation.episodes`, C plays that many validation tracks after each round; where
     it leaves snapshots (`controller.snapshots`), each of them does, and the best is the round's C. The best round's is
-    handed out, and `validation.patience` rounds without a better one are the last. With `validation.finalists` the C's
-    of so many best rounds each play `validation.final_episodes` further validation tracks after the last round; the
-    best mean over all tracks of a C decides then. Each round's figures, and what `guard` finds suspicious about them,
-    are printed and go into rounds.json beside finished.json.
+    handed out, and `validation.patience` rounds without a better one are the last. Each round's figures, and what
+    `guard` finds suspicious about them, are printed and go into rounds.json beside finished.json.
     """
     settings = pipeline.settings
     _check(settings)
@@ -104,7 +102,7 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
             describe_environment(with_kwargs(settings["env"], plan[part]["env_kwargs"]))
     stores: list[Path] = []
     rounds: list[Round] = []
-    made, makes = Made(), []
+    made = best = Made()
     repairs = 0
     for number in range(settings["rounds"]):
         plan = repaired(plans[number], settings["guard"]["repair"], repairs)
@@ -112,35 +110,16 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
         made = _one_round(pipeline, plan, number, made, stores, keeps_vision)
         made, looked = _looked_at(pipeline, plan, number, made, stores)
         rounds.append(looked)
-        makes.append(made)
         suspicious = warnings_of(rounds)
         repairs += bool(suspicious)
         _tell(pipeline, rounds, suspicious)
         scores = [one.validation for one in rounds if one.validation is not None]
+        if not scores or scores[-1] == max(scores):
+            best = made
         if out_of_patience(scores, settings["validation"]["patience"]):
             print(f"no better C for {settings['validation']['patience']} rounds: these were the last", flush=True)
             break
-    return rounds, _best_of(pipeline, rounds, makes), stores
-
-
-def _best_of(pipeline: Pipeline, rounds: list[Round], makes: list[Made]) -> Made:
-    """What the best round on validation tracks has made, of equals the later one; without those, the last round.
-
-    Finalists get their `final` mean in `rounds`.
-    """
-    validation = pipeline.settings["validation"]
-    if not validation["episodes"]:
-        return makes[-1]
-    ranked = sorted(range(len(rounds)), key=lambda place: (rounds[place].validation, place), reverse=True)
-    finalists = ranked[: validation["finalists"]]
-    for place in finalists:
-        label, first, more = f"finalist C {place + 1}", validation["episodes"], validation["final_episodes"]
-        scores = _validate(pipeline, label, makes[place], more, skip=first).scores
-        total = first * rounds[place].validation + more * scores["mean"]
-        rounds[place] = rounds[place]._replace(final=total / (first + more))
-        print(f"{label}: {rounds[place].final:,.5g} over {first + more} validation tracks", flush=True)
-        _log(pipeline, rounds)
-    return makes[max(finalists, key=lambda place: (rounds[place].final, place)) if finalists else ranked[0]]
+    return rounds, best, stores
 
 
 def score(pipeline: Pipeline, made: Made, label: str = "") -> Row:
@@ -172,17 +151,11 @@ def _check(settings: dict[str, Any]) -> None:
     doubts = settings["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
         raise UserError("doubt needs rivals of M in a dream; set guard.rivals=2 and world=dream, or controller.doubt=0")
-    validation = settings["validation"]
-    patience, finalists = validation["patience"], validation["finalists"]
+    patience = settings["validation"]["patience"]
     if patience is not None and patience < 1:
         raise UserError(f"validation.patience={patience} waits for nothing; set 1 or more, or null")
-    if finalists < 0:
-        raise UserError(f"validation.finalists must be at least 0, not {finalists}")
-    if (patience or finalists) and not validation["episodes"]:
-        rule = "patience" if patience else "finalists"
-        raise UserError(f"validation.{rule} goes by scores; set validation.episodes as well")
-    if finalists and validation["final_episodes"] < 1:
-        raise UserError("validation.finalists play no tracks; set validation.final_episodes=1 or more")
+    if patience is not None and not settings["validation"]["episodes"]:
+        raise UserError("validation.patience waits for scores; set validation.episodes as well")
     pick_device(settings["device"])
 
 
@@ -291,13 +264,15 @@ def _looked_at(
 ) -> tuple[Made, Round]:
     """C on validation tracks and in the dream, as far as the settings ask for it; of C's snapshots the best one."""
     settings = pipeline.settings
-    seed, device, label = settings["seed"], settings["device"], _label(pipeline, number)
+    env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
     found: dict[str, float] = {}
     if settings["validation"]["episodes"]:
+        looking = {"split": "validation", "episodes": settings["validation"]["episodes"], "stock": False}
+        looking |= {**_vector(env), "seed": seed, "device": device}
         played = []
         several = {f", {path.stem}": made._replace(controller=path) for path in made.snapshots}
         for name, one in (several or {"": made}).items():
-            row = _validate(pipeline, f"validate C{label}{name}", one, settings["validation"]["episodes"])
+            row = pipeline.stage(f"validate C{label}{name}", evaluate, _checkpoint_of(one), **looking)
             played.append((one, row.scores))
         made, scores = max(reversed(played), key=lambda pair: pair[1]["mean"])  # of equals the one that learned longer
         found |= {"validation": scores["mean"], "real_reward": scores["reward_per_step"]}
@@ -310,21 +285,8 @@ def _looked_at(
         )
         found["dream_reward"] = row.scores["reward_per_step"]
         found["payable"] = payable([RolloutStore.open(store) for store in stores], dreaming["horizon"])
-    return made, Round(number + 1, *spent(pipeline.rows), **found)
-
-
-def _validate(pipeline: Pipeline, label: str, made: Made, episodes: int, **options: Any) -> Row:
-    """C on validation tracks, drawn as in training."""
-    settings = pipeline.settings
-    looking = {"split": "validation", "episodes": episodes, "stock": False, **_vector(settings["env"]), **options}
-    seeded = {"seed": settings["seed"], "device": settings["device"]}
-    return pipeline.stage(label, evaluate, _checkpoint_of(made), **looking, **seeded)
-
-
-def spent(rows: list[Row]) -> tuple[int, float]:
-    """Real frames and seconds of these stages."""
-    frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in rows)
-    return int(frames), sum(row.seconds for row in rows)
+    frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in pipeline.rows)
+    return made, Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
 
 
 def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:
@@ -334,10 +296,6 @@ def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> Non
     print("round " + ", ".join(f"{name} {value:,.5g}" for name, value in figures.items()), flush=True)
     for warning in suspicious:
         print(f"warning: {warning}", flush=True)
-    _log(pipeline, rounds)
-
-
-def _log(pipeline: Pipeline, rounds: list[Round]) -> None:
     write_json(pipeline.path.with_name("rounds.json"), [{**one._asdict(), "gap": one.gap} for one in rounds])
 
 

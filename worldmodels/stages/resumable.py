@@ -38,8 +38,6 @@ LATER = {
     "controller.env_kwargs.off_road_start": 0.0,
     "controller.env_kwargs.off_road_home": None,
     "last": {},
-    "validation.finalists": 0,
-    "validation.final_episodes": 32,
     "guard.rivals": 2,  # where nothing is doubted there are none
 }
 # of the config, where a stage has another name

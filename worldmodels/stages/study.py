@@ -24,7 +24,7 @@ from ..rollouts.files import write_json
 from ..tracking import Run
 from .controller import train_baseline
 from .evaluate import evaluate, returns_in
-from .pipeline import play_rounds, score, spent
+from .pipeline import play_rounds, score
 from .resumable import LATER, Pipeline
 
 POINTS = 200  # kept of a learning curve
@@ -181,18 +181,17 @@ def _world_model(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     name = f"studies_s{seed}"
     pipeline = Pipeline(name, {**settings, "name": name, "seed": seed})
     rounds, best, _ = play_rounds(pipeline)
-    frames, seconds = spent(pipeline.rows)
     scored = score(pipeline, best)
     if settings["world"] == "dream":  # which has no curve of its own over real frames
         curve = [(one.frames, round(one.validation, 3)) for one in rounds if one.validation is not None]
     else:
-        curve, before = [], 0
+        curve, frames = [], 0
         for row in pipeline.rows:
             if row.scores.get("env_steps"):
                 points = curve_of(Path(row.artefacts["checkpoint"]).parent / "metrics.csv")
-                curve += [(step + before, value) for step, value in points]
-            before += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))
-    found = _found(scored.artefacts["scores"], frames, seconds, curve)
+                curve += [(step + frames, value) for step, value in points]
+            frames += int(row.scores.get("env_steps", 0) + row.scores.get("frames", 0))
+    found = _found(scored.artefacts["scores"], rounds[-1].frames, rounds[-1].seconds, curve)
     return {**found, "rounds": [one._asdict() for one in rounds]}
 
 
