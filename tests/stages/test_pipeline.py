@@ -122,11 +122,18 @@ def test_rivals_of_a_doubted_dream(settings):
     assert lineage[1]["inputs"]["continued"]["path"] == rivals[0]
     own = json.loads(Path(rows["C in the dream 2"].artefacts["checkpoint"]).with_name("lineage.json").read_text())
     assert own["inputs"]["rival_0"]["path"] == rivals[1] != rows["M 2"].artefacts["checkpoint"]
-    for wrong in ({"doubt": 1.0}, {"rivals": [rivals[0]]}, {"doubt": -1.0, "rivals": [rivals[0]]}):
+    one = {"rivals": [rivals[0]]}
+    for wrong in (
+        {"doubt": 1.0},
+        one,
+        {"doubt": -1.0, **one},
+        {"ensemble": True},
+        {"doubt": 1.0, "ensemble": True, **one},
+    ):
         learning = {**settings["controller"], "doubt": 0.0, **wrong}
         models = {"vision": rows["V 2"].artefacts["checkpoint"], "memory": rows["M 2"].artefacts["checkpoint"]}
         rest = {"algo": settings["algo"], "policy": settings["policy"], "num_envs": 2, "asynchronous": False}
-        with pytest.raises(UserError, match="rivals' disagreement"):
+        with pytest.raises(UserError, match="rivals of M"):
             train_controller(Run("c", settings), **models, world="dream", **learning, **rest, seed=0, device="cpu")
 
 
@@ -173,8 +180,10 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     hasty = {"validation": {"episodes": 2, "patience": 0}}
     strange = {"guard": {"dreams": 0, "repair": ["prayer"]}}
     doubtful = {"controller": {**settings["controller"], "doubt": 1.0}}
+    several = {"controller": {**settings["controller"], "ensemble": True}}
     for wrong in (
         {**doubtful, "world": "latent"},
+        {**several, "world": "latent"},
         {**doubtful, "guard": {"dreams": 0, "repair": [], "rivals": 0}},
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},

@@ -6,9 +6,9 @@ from saving import make_contexts, saved, untrained
 
 from worldmodels.errors import UserError
 from worldmodels.memory.training import Memory
-from worldmodels.worlds.doubted_dream import DoubtedDream
 from worldmodels.worlds.dream_env import dream_from_checkpoint
 from worldmodels.worlds.dream_world import contexts_as_plain
+from worldmodels.worlds.rival_dreams import DoubtedDream, EnsembleDream
 
 BOX = {"type": "box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
 
@@ -30,7 +30,9 @@ def memory(tmp_path):
 def test_rivals_of_m_are_others_of_the_same_v(memory):
     own = memory("m")
     world = dream_from_checkpoint(own, 3, rivals=[memory("rival")], doubt=1.0)
-    assert isinstance(world, DoubtedDream) and len(world.members) == 2
+    assert isinstance(world, DoubtedDream) and len(world.fused_rivals) == 1
+    shared = dream_from_checkpoint(own, 3, rivals=[memory("rival")], ensemble=True)
+    assert isinstance(shared, EnsembleDream)
     with pytest.raises(UserError, match="is M itself"):
         dream_from_checkpoint(own, 3, rivals=[own], doubt=1.0)
     with pytest.raises(UserError, match="another V"):

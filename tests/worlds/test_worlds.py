@@ -9,10 +9,10 @@ from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.rollouts.behaviours import Exploration
 from worldmodels.rollouts.collect import play
 from worldmodels.types import Posterior, Window
-from worldmodels.worlds.doubted_dream import DoubtedDream
 from worldmodels.worlds.dream_world import DreamWorld, contexts_as_plain, contexts_from_plain
 from worldmodels.worlds.gym_world import GymWorld, Observed
 from worldmodels.worlds.latent_world import Driver, LatentTracker
+from worldmodels.worlds.rival_dreams import DoubtedDream, EnsembleDream
 
 BOX = {"type": "box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
 COUNTING = {"type": "discrete", "n": 200}
@@ -314,3 +314,47 @@ def test_what_the_models_disagree_upon_costs(memory, contexts):
         step = doubted.step(action)
         assert torch.equal(step.next_state, wanted.next_state), "the dream itself is the same"
         assert torch.allclose(step.reward, wanted.reward - penalty, atol=1e-5) and (penalty > 0.01).all()
+
+
+# a dream that several M's share
+
+
+def test_each_m_of_an_ensemble_dreams_its_share(memory, contexts):
+    """Dreams 0, 2, … are M's own, 1, 3, … its rival's, both with M's h beside them; dreams of two steps."""
+    torch.manual_seed(1)
+    rival = MDNRNN(3, 2, hidden_dim=5)
+    for network in (memory, rival):  # the likeliest component and no noise: what comes next can be worked out
+        with torch.no_grad():
+            network.heads.bias[: network.mixtures * 3].view(network.mixtures, 3)[1:] = -200.0
+            network.heads.bias[2 * network.mixtures * 3 : -2] = -200.0
+    options = {"batch": 17, "horizon": 2, "terminates": False}
+    world = EnsembleDream(memory, contexts, BOX, rivals=[rival], **options)
+    world.reset()
+    action = torch.randn(17, 2, generator=torch.Generator().manual_seed(2))
+    never = torch.zeros(17, dtype=torch.bool)
+    models = (memory, rival)
+    for number in range(5):
+        before = world.dream
+        if number % 2 == 0:
+            pick = distances(before.z, contexts.observation.mean[-1]).argmin(1)
+            seen = contexts.observation.mean[:-1, pick], contexts.action[:, pick], contexts.first[:, pick]
+            states = [network(*seen)[1] for network in models]
+        states = [network.step(before.z, action, never, state) for network, state in zip(models, states, strict=True)]
+        step = world.step(action)
+        assert torch.allclose(step.next_state[:, 3:], states[0].h, atol=1e-5), "h is M's in each dream"
+        for rank, (network, state) in enumerate(zip(models, states, strict=True)):
+            predicted = network.predict(state.h)
+            assert torch.allclose(step.next_state[rank::2, :3], predicted.next_z.mean[rank::2, ..., 0], atol=1e-2)
+            assert torch.allclose(step.reward[rank::2], predicted.reward[rank::2], atol=1e-5)
+
+
+def test_an_ensemble_of_one_m_is_the_plain_dream(memory, contexts):
+    options = {"batch": 16, "horizon": 3}
+    worlds = [
+        DreamWorld(memory, contexts, BOX, **options),
+        EnsembleDream(memory, contexts, BOX, rivals=[memory], **options),
+    ]
+    action = torch.randn(16, 2, generator=torch.Generator().manual_seed(2))
+    plain, shared = ([world.reset(), *(part for _ in range(7) for part in world.step(action))] for world in worlds)
+    for one, other in zip(plain, shared, strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=1e-5)

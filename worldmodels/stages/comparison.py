@@ -17,7 +17,7 @@ from ..rollouts.files import write_json
 from ..tracking import Run, StageResult, typed
 from .dream_score import score_dream
 from .evaluate import evaluate, returns_in
-from .pipeline import learn, play_rounds
+from .pipeline import dreams_with_rivals, learn, play_rounds
 from .resumable import Inputs, Pipeline
 from .study import PARTS, PIPELINE_PARTS, circumstances, heading, recorded
 
@@ -85,8 +85,11 @@ def rank_controllers(settings: dict[str, Any]) -> Path:
     Run again with the same settings, it goes on where it stopped. Raises UserError where that JSON holds the scores of
     other settings, and for a C that does not learn in the dream.
     """
-    if settings["world"] != "dream" or settings["controller"]["doubt"]:
-        raise UserError("controllers are ranked that learn in the dream of one M; set world=dream, controller.doubt=0")
+    if settings["world"] != "dream" or dreams_with_rivals(settings["controller"]):
+        raise UserError(
+            "controllers are ranked that learn in the dream of one M; set world=dream, controller.doubt=0 and "
+            "controller.ensemble=false"
+        )
     if settings["snapshots"] < FEWEST:
         raise UserError(f"snapshots={settings['snapshots']} cannot be ranked; set {FEWEST} or more")
     path = Path(settings["results"]) / f"{settings['name']}.json"

@@ -64,6 +64,7 @@ def train_controller(
     snapshots_after: float = 0.0,
     rivals: Sequence[str | Path] = (),
     doubt: float = 0.0,
+    ensemble: bool = False,
 ) -> StageResult:
     """C on what it `sees` of z and M's state, see `worlds.latent_world.state_dim`.
 
@@ -71,8 +72,8 @@ def train_controller(
     environments seen through V and M, made with `env_kwargs` as well, which scores know nothing of). memory_weights:
     "trained", or in the latent world "random", for an M of the same size that has learned nothing. snapshots:
     keep so many checkpoints on the way as well, snapshot_<update>.ckpt, evenly spaced over what comes after the share
-    `snapshots_after` of the training. rivals, doubt: in the dream, other M's of the same V, and what their disagreement
-    costs, see `DoubtedDream`.
+    `snapshots_after` of the training. rivals: in the dream, other M's of the same V. doubt: what their disagreement
+    costs, see `DoubtedDream`; ensemble: whether each of them dreams its share in place of that, see `EnsembleDream`.
     """
     where = pick_device(device)
     if world not in ("dream", "latent"):
@@ -83,10 +84,10 @@ def train_controller(
     random_memory = seed if memory_weights == "random" else None
     if world == "dream" and random_memory is not None:
         raise UserError("an M that has learned nothing dreams of nothing; set controller.memory_weights=trained")
-    if doubt < 0 or bool(doubt) != bool(rivals) or (rivals and world != "dream"):
+    if doubt < 0 or (doubt and ensemble) or bool(doubt or ensemble) != bool(rivals) or (rivals and world != "dream"):
         raise UserError(
-            f"controller.doubt={doubt:g} is the price of {len(rivals)} rivals' disagreement in the {world} world; "
-            "set world=dream and both, or neither"
+            f"controller.doubt={doubt:g} and controller.ensemble={ensemble} for {len(rivals)} rivals of M in the "
+            f"{world} world do not fit together; set world=dream, rivals and one of the two, or none of them"
         )
     keeping = (snapshots, snapshots_after)
     models = Models(vision, memory, where, random_memory)
@@ -105,7 +106,7 @@ def train_controller(
     }
     if world == "dream":
         dream = dream_from_checkpoint(
-            memory, batch, horizon, temperature, sees, seed, where, run.compiles, rivals, doubt
+            memory, batch, horizon, temperature, sees, seed, where, run.compiles, rivals, doubt, ensemble
         )
         return _learn(run, dream, algo, policy, facts, inputs, seed, where, continue_from, keeping)
     with closing(open_envs(with_kwargs(environment, env_kwargs), num_envs, asynchronous)) as envs:

@@ -148,15 +148,27 @@ def _check(settings: dict[str, Any]) -> None:
         if strange := set(settings[place]) - set(ROUND):
             raise UserError(f"{place}.{strange.pop()} is unknown; {place} has {', '.join(ROUND)}")
     check_repairs(settings["guard"]["repair"])
-    doubts = settings["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
-    if doubts and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
-        raise UserError("doubt needs rivals of M in a dream; set guard.rivals=2 and world=dream, or controller.doubt=0")
+    if needs_rivals(settings) and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
+        raise UserError(
+            "doubt and an ensemble need rivals of M in a dream; set guard.rivals=2 and world=dream, or "
+            "controller.doubt=0 and controller.ensemble=false"
+        )
     patience = settings["validation"]["patience"]
     if patience is not None and patience < 1:
         raise UserError(f"validation.patience={patience} waits for nothing; set 1 or more, or null")
     if patience is not None and not settings["validation"]["episodes"]:
         raise UserError("validation.patience waits for scores; set validation.episodes as well")
     pick_device(settings["device"])
+
+
+def needs_rivals(settings: dict[str, Any]) -> bool:
+    """Whether C's dreams have rivals of M in them, now or in a later round."""
+    return dreams_with_rivals(settings["controller"]) or "disagreement" in settings["guard"]["repair"]
+
+
+def dreams_with_rivals(controller: dict[str, Any]) -> bool:
+    """Whether C learns in a dream that several M's have a say in. controller: its settings."""
+    return bool(controller["doubt"] or controller["ensemble"])
 
 
 def _vector(env: dict[str, Any]) -> dict[str, Any]:
@@ -192,10 +204,9 @@ def world_model(
         vision = Path(row.artefacts["checkpoint"])
     assert vision is not None, "only a V of before is kept"
     row = train_memory(pipeline, f"M{label}", plan["memory"], stores, vision, before.memory)
-    # from the first round on, where doubt may come later: rivals that have learned less than M differ everywhere
-    doubts = plan["controller"]["doubt"] or "disagreement" in settings["guard"]["repair"]
     rivals = []
-    for rank in range(settings["guard"]["rivals"]) if doubts else ():
+    # from the first round on, where doubt may come later: rivals that have learned less than M differ everywhere
+    for rank in range(settings["guard"]["rivals"]) if needs_rivals({**settings, **plan}) else ():
         continued = before.rivals[rank] if before.rivals else None
         name, other = f"rival of M{label}, {rank + 1}", RIVAL_SEEDS * (rank + 1)
         rival = train_memory(pipeline, name, plan["memory"], stores, vision, continued, other)
@@ -249,7 +260,7 @@ def learn(pipeline: Pipeline, made: Made, learning: dict[str, Any], continued: P
     """`made` with C of the pipeline's world. learning: the settings of the controller, its policy and its algorithm."""
     settings = pipeline.settings
     inputs: Inputs = {"vision": made.vision, "memory": made.memory, "continue_from": continued}
-    if learning["doubt"]:
+    if dreams_with_rivals(learning):
         inputs["rivals"] = list(made.rivals)
     learning = {**learning, "world": settings["world"], **_vector(settings["env"])}
     where = "C in the dream" if settings["world"] == "dream" else "C in the latent world"

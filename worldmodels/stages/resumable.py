@@ -35,10 +35,11 @@ LATER = {
     "controller.snapshots": 0,
     "controller.snapshots_after": 0.0,
     "controller.doubt": 0.0,
+    "controller.ensemble": False,
     "controller.env_kwargs.off_road_start": 0.0,
     "controller.env_kwargs.off_road_home": None,
     "last": {},
-    "guard.rivals": 2,  # where nothing is doubted there are none
+    "guard.rivals": 2,  # which are made where something asks for them
 }
 # of the config, where a stage has another name
 SECTIONS = {"train_vae": "vision", "train_mdnrnn": "memory", "train_controller": "controller"}

@@ -13,7 +13,7 @@ from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from .dream_score import score_dream
 from .evaluate import returns_in
-from .pipeline import Made, learn, score, score_random, world_model
+from .pipeline import Made, dreams_with_rivals, learn, score, score_random, world_model
 from .resumable import Inputs, Pipeline
 from .study import circumstances, heading, recorded
 
@@ -29,8 +29,8 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     temperatures, learners = settings["temperatures"], settings["learners"]
     if not temperatures or not learners:
         raise UserError("nothing to compare; give temperatures=[0.5,1.0] and learners")
-    if settings["controller"]["doubt"]:
-        raise UserError("temperatures are compared without rivals of M; set controller.doubt=0")
+    if dreams_with_rivals(settings["controller"]):
+        raise UserError("temperatures are compared without rivals of M; set controller.doubt=0 and ensemble=false")
     settings = {**settings, "world": "dream", "rounds": 1, "guard": {"rivals": 0, "repair": []}}
     path = Path(settings["results"]) / f"{settings['name']}.json"
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")

@@ -15,8 +15,8 @@ from gymnasium.vector.utils import batch_space
 from ..envs.spaces import restore
 from ..errors import UserError
 from ..memory.training import Memory
-from .doubted_dream import DoubtedDream
 from .dream_world import DreamWorld, contexts_from_plain
+from .rival_dreams import DoubtedDream, EnsembleDream
 
 
 def dream_from_checkpoint(
@@ -30,10 +30,12 @@ def dream_from_checkpoint(
     compiles: bool = False,
     rivals: Sequence[str | Path] = (),
     doubt: float = 0.0,
+    ensemble: bool = False,
 ) -> DreamWorld:
     """The dream that M's checkpoint holds: its weights, and the real latents to start from.
 
-    rivals, doubt: checkpoints of other M's, and what their disagreement costs, see `DoubtedDream`.
+    rivals: checkpoints of other M's, which dream their shares where `ensemble`, see `EnsembleDream`, and else cost
+    `doubt` where they disagree, see `DoubtedDream`.
     """
     module, checkpoint = Memory.load(memory)
     network = module.network.to(device)
@@ -52,8 +54,10 @@ def dream_from_checkpoint(
         if read.facts["vision_sha256"] != checkpoint.facts["vision_sha256"]:
             raise UserError(f"{path} was trained on another V's latents than {checkpoint.path}; train it on the same")
         others.append(other.network.to(device))
-    options |= {"rivals": others, "doubt": doubt}
-    return DoubtedDream(network, contexts, action_space, batch, horizon, temperature, sees, **options)
+    options["rivals"] = others
+    if ensemble:
+        return EnsembleDream(network, contexts, action_space, batch, horizon, temperature, sees, **options)
+    return DoubtedDream(network, contexts, action_space, batch, horizon, temperature, sees, doubt=doubt, **options)
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):

@@ -119,16 +119,12 @@ class DreamWorld:
 
     def _advance(self, dream: Dream, starts: Dream, action: Tensor) -> tuple[Dream, Step]:
         """One step; dreams that end begin anew at their `starts`."""
-        features = as_features(action, self.action_space)
         uniform = torch.rand(self.batch, self.memory.latent_dim + 1, generator=self.generator, device=self.device)
         noise = torch.empty_like(dream.z).normal_(generator=self.generator)
-        z, (h, c), reward, ends = self.fused.advance(
-            dream.z, features, MemoryState(dream.h, dream.c), uniform[:, 1:], noise, self.temperature
-        )
+        features = as_features(action, self.action_space)
+        following, reward, ends = self._dreamt(dream, features, uniform[:, 1:], noise)
         terminated = (uniform[:, 0] < ends) & self.terminates
-        age = dream.age + 1
-        truncated = (age >= self.horizon) & ~terminated
-        following = Dream(z, h, c, age)
+        truncated = (following.age >= self.horizon) & ~terminated
         state = next_state = self._state(following)
         ended = terminated | truncated
         if self.device.type != "cpu" or ended.any():  # asking costs nothing on a CPU alone
@@ -139,6 +135,12 @@ class DreamWorld:
             following = Dream(*parts)
             state = self._state(following)
         return following, Step(state, next_state, reward, terminated, truncated)
+
+    def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
+        """One step by M: dreams that go on, reward [B], the end's probability [B]; see `FusedMDNRNN.advance`."""
+        state = MemoryState(dream.h, dream.c)
+        z, (h, c), reward, ends = self.fused.advance(dream.z, action, state, uniform, noise, self.temperature)
+        return Dream(z, h, c, dream.age + 1), reward, ends
 
     def _warm_up(self) -> None:
         """New starts behind B contexts, drawn anew."""

@@ -1,0 +1,108 @@
+"""Dreams that several M's of one V have a say in: one that doubts, and one that each of them dreams a share of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..memory.fused import FusedMDNRNN
+from ..memory.mdnrnn import MDNRNN
+from ..types import MemoryState, Step, Window
+from .dream_world import Dream, DreamWorld
+
+
+class RivalDream(DreamWorld):
+    """A dream whose C sees h of `memory`, and which `rivals` follow with h of their own, each those dreams of the batch
+    that are its share.
+    """
+
+    def __init__(
+        self,
+        memory: MDNRNN,
+        contexts: Window,
+        *others: Any,
+        rivals: Sequence[MDNRNN],
+        shares: Sequence[slice],
+        compiles: bool = False,
+        **options: Any,
+    ):
+        super().__init__(memory, contexts, *others, compiles=compiles, **options)
+        self.rivals, self.shares = rivals, shares
+        self.fused_rivals = [FusedMDNRNN(rival, compiles) for rival in rivals]
+        self.records = False  # the rivals' states are no part of `Dream`
+        self.states: list[MemoryState] = []
+        self.starting_states: list[MemoryState] = []
+
+    @torch.no_grad()
+    def reset(self) -> Tensor:
+        state = super().reset()
+        self.states = self.starting_states
+        return state
+
+    def _begin(self, z: Tensor, action: Tensor, first: Tensor) -> Dream:
+        self.starting_states = [
+            rival(z[:-1, share], action[:, share], first[:, share])[1]
+            for rival, share in zip(self.rivals, self.shares, strict=True)
+        ]
+        return super()._begin(z, action, first)
+
+    def _advance(self, dream: Dream, starts: Dream, action: Tensor) -> tuple[Dream, Step]:
+        following, step = super()._advance(dream, starts, action)
+        ended = (step.terminated | step.truncated).unsqueeze(1)
+        self.states = [
+            MemoryState(*(torch.where(ended[share], new, old) for new, old in zip(start, state, strict=True)))
+            for share, start, state in zip(self.shares, self.starting_states, self.states, strict=True)
+        ]
+        return following, step
+
+
+class DoubtedDream(RivalDream):
+    """Rewards are r − `doubt` · d, d the standard deviation over the M's of the next z that each expects, [B].
+
+    It is a mean over the entries of z. M's that were trained from other weights agree where the data has been and
+    differ elsewhere, so that C is kept where the dream can be believed (the penalty of MOPO, Yu et al. 2020, arXiv
+    2005.13239, with the disagreement of Pathak et al. 2019, arXiv 1906.04161). The dream itself is `memory`'s alone.
+    """
+
+    def __init__(self, *others: Any, rivals: Sequence[MDNRNN], doubt: float, **options: Any):
+        super().__init__(*others, rivals=rivals, shares=[slice(None)] * len(rivals), **options)
+        self.doubt = doubt
+
+    def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
+        following, reward, ends = super()._dreamt(dream, action, uniform, noise)
+        _, heads = self.fused.step(dream.z, action, MemoryState(dream.h, dream.c))
+        expected, states = [self.fused.expected(heads)], []
+        for rival, state in zip(self.fused_rivals, self.states, strict=True):
+            state, heads = rival.step(dream.z, action, state)
+            expected.append(rival.expected(heads))
+            states.append(state)
+        self.states = states
+        return following, reward - self.doubt * torch.stack(expected).std(0, correction=0).mean(-1), ends
+
+
+class EnsembleDream(RivalDream):
+    """`memory` and its rivals each dream a share of the batch: dream b is number b modulo their count's.
+
+    C meets several M's, so that what pays by a flaw of one of them pays in its share alone (the ensemble of ME-TRPO,
+    Kurutach et al. 2018, arXiv 1802.10592, with one member for each dream). What C sees of a past is h of `memory`
+    in all of them, as outside.
+    """
+
+    def __init__(self, *others: Any, rivals: Sequence[MDNRNN], **options: Any):
+        count = len(rivals) + 1
+        super().__init__(
+            *others, rivals=rivals, shares=[slice(rank, None, count) for rank in range(1, count)], **options
+        )
+
+    def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
+        following, reward, ends = super()._dreamt(dream, action, uniform, noise)
+        z, reward, ends, states = following.z.clone(), reward.clone(), ends.clone(), []
+        for rival, share, state in zip(self.fused_rivals, self.shares, self.states, strict=True):
+            own = dream.z[share], action[share], state, uniform[share], noise[share]
+            z[share], state, reward[share], ends[share] = rival.advance(*own, self.temperature)
+            states.append(state)
+        self.states = states
+        return following._replace(z=z), reward, ends
