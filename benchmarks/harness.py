@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +74,7 @@ def save(name: str, results: list[dict]) -> None:
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor(),
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
+        "versions": {package: found for package in packages if (found := _version(package))},
     }
     path = RESULTS / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {"results": []}
@@ -82,6 +82,14 @@ def save(name: str, results: list[dict]) -> None:
     rows |= {(row["work"], row["peer"]): {**about, **row} for row in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"results": sorted(rows.values(), key=lambda row: row["row"])})
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: a GPU's rows need no peers."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def show(results: list[dict]) -> None:

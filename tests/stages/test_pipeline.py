@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from worldmodels.errors import UserError
 from worldmodels.stages.controller import train_controller
@@ -34,6 +35,17 @@ def test_it_runs_resumes_and_notices_changes(settings, capsys):
     resumed = {row.stage: row.resumed for row in run_pipeline(settings)}
     assert resumed["collect 1"] and resumed["V 1"] and resumed["evaluate random"]
     assert not resumed["M 1"] and not resumed["C in the dream 1"] and not resumed["evaluate C"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_runs_on_a_gpu(settings):
+    """All stages of the dream that M shares with a rival, compiled; nothing is made twice."""
+    settings |= {"device": "cuda", "compile": True}
+    settings["controller"]["ensemble"] = True
+    rows = run_pipeline(settings)
+    assert all(Path(path).exists() for row in rows for path in row.artefacts.values())
+    assert all(row.resumed for row in run_pipeline(settings))
 
 
 def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, monkeypatch, capsys):
