@@ -8,6 +8,7 @@ from worldmodels.memory.training import Memory
 from worldmodels.policy_gradient.policies import Policy
 from worldmodels.policy_gradient.ppo import PPO
 from worldmodels.types import MemoryState, Posterior, Window
+from worldmodels.vision import vae as vae_module
 from worldmodels.vision.vae import VAE
 from worldmodels.worlds.dream_world import DreamWorld, contexts_as_plain, contexts_from_plain
 
@@ -103,3 +104,30 @@ def test_ppo_learns_in_recorded_dreams_by_compiled_gradients():
     learner.losses_of(batch)
     for one, other in zip(wanted, learner.gradients, strict=True):
         close(other, one)
+
+
+@pytest.mark.parametrize("part", ["v", "m"])
+def test_recorded_gradients_are_autograds(part, monkeypatch):
+    """Also after the weights have changed, and of a batch of another size."""
+    monkeypatch.setattr(vae_module, "sample", lambda posterior, _=None: posterior.mean)
+    torch.manual_seed(0)
+    module = (VAE("lean", width=0.5) if part == "v" else Memory(4, 2, hidden_dim=16, latent_noise=0.0)).to("cuda")
+    module.compile_loss()
+    frames = torch.randint(0, 256, (3, 8, 64, 64, 3), dtype=torch.uint8, device="cuda")
+    given = (
+        [frames[0], frames[1], frames[2, :5]] if part == "v" else [make_window("cuda", steps) for steps in (12, 12, 7)]
+    )
+    for batch in given:
+        losses = module.losses_of(batch)
+        module.backward(losses["loss"])
+        found = [parameter.grad for parameter in module.trained()]
+        module.zero_grad()
+        wanted = module.loss(batch)
+        wanted["loss"].backward()
+        for name, value in wanted.items():
+            close(losses[name], value)
+        for gradient, parameter in zip(found, module.trained(), strict=True):
+            close(gradient, parameter.grad, 1e-3)
+            assert gradient.stride() == parameter.stride()
+            parameter.data.add_(0.01 * torch.randn_like(parameter))
+        module.zero_grad()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from . import checkpoints
 from .bodies import Normalizer
-from .module import Module
+from .module import Module, forget_compiled
+from .recording import Recorded
 from .types import Rollout
 from .worlds.protocol import World
 
@@ -49,8 +50,6 @@ class Learner(Module):
         self.seen: Tensor | None = None  # states of the last rollout, where the policy has statistics to take them in
         self.steps_played = 0
         self.returns = EpisodeReturns(world.batch)
-        self.compiled: Callable[[Any], dict[str, Tensor]] | None = None
-        self.gradients: list[Tensor] = []  # of the batch that `compiled` was called with last, clipped
 
     @classmethod
     def network(cls, world: World, **options: Any) -> Any:
@@ -61,9 +60,12 @@ class Learner(Module):
         """What the next update learns from."""
         raise NotImplementedError
 
+    def trained(self) -> list[nn.Parameter]:
+        return list(self.policy.parameters())
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser is given."""
-        return [{"params": list(self.policy.parameters())}]
+        return [{"params": self.trained()}]
 
     @torch.no_grad()
     def roll_out(self) -> tuple[Rollout, Tensor]:
@@ -117,31 +119,28 @@ class Learner(Module):
                 self.log("dream_step", float(self.steps_played), batch_size=1)
         return losses["loss"]
 
-    def losses_of(self, batch: Any) -> dict[str, Tensor]:
-        """The losses that `backward` is to follow."""
-        return (self.compiled or self.loss)(batch)
-
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """What `functional_call` calls."""
         return self.loss(batch)
 
     def compile_loss(self) -> None:
         """From here on one compiled graph leads from a batch to its losses and clipped gradients, past autograd, whose
-        bookkeeping takes small networks longer than their arithmetic.
+        bookkeeping takes small networks longer than their arithmetic. On a GPU it is recorded in place of compiled: of
+        what compiling takes, ten seconds, a recording's replay needs a few thousand updates to win them back.
 
         The weights must be where they will be trained. Whole episodes differ in length, each of which would be
         compiled anew: their loss stays as it is.
         """
         if self.whole_episodes:
             return
+        forget_compiled()
         parameters = {f"policy.{name}": value.detach() for name, value in self.policy.named_parameters()}
 
         def losses(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
             found = functional_call(self, parameters, (batch,))
             return found["loss"], found
 
-        @torch.compile(fullgraph=True)
-        def step(parameters: dict[str, Tensor], batch: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
+        def gradients_of(parameters: dict[str, Tensor], batch: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
             gradients, (_, found) = grad_and_value(losses, has_aux=True)(parameters, batch)
             norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
             scale = (self.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)  # as clip_grad_norm_
@@ -149,18 +148,17 @@ class Learner(Module):
             # fused optimiser would not notice
             return [(gradient * scale).contiguous() for gradient in gradients.values()], found
 
+        if next(self.policy.parameters()).device.type == "cuda":
+            step = Recorded(partial(gradients_of, parameters))
+        else:
+            step = partial(torch.compile(gradients_of, fullgraph=True), parameters)
+
         @torch.no_grad()
         def compiled(batch: Any) -> dict[str, Tensor]:
-            self.gradients, found = step(parameters, batch)
+            self.gradients, found = step(batch)
             return found
 
         self.compiled = compiled
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        if self.compiled is None:
-            return super().backward(loss, *args, **kwargs)
-        for parameter, gradient in zip(self.policy.parameters(), self.gradients, strict=True):
-            parameter.grad = gradient
 
     def configure_optimizers(self) -> Any:
         """Adam, its moments where training goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoints
+from .recording import Recorded
+
+
+def forget_compiled() -> None:
+    """torch compiles the same lines for eight modules and no more; each stage has one of its own."""
+    torch._dynamo.reset()
 
 
 class Module(lightning.LightningModule):
@@ -27,14 +34,60 @@ class Module(lightning.LightningModule):
         super().__init__()
         self.facts: dict[str, Any] = {}
         self.optimizer_state: dict[str, Any] | None = None
+        self.compiled: Callable[[Any], dict[str, Tensor]] | None = None
+        self.gradients: list[Tensor] = []  # of the batch that `compiled` was called with last
 
     def loss(self, batch: Any) -> dict[str, Tensor]:
         """The "loss" to step on, and its parts, which are logged too."""
         raise NotImplementedError
 
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that have gradients."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def compile_loss(self) -> None:
-        """From here on `loss` runs compiled; the first call takes some ten seconds."""
-        self.loss = torch.compile(self.loss)
+        """From here on `loss` runs compiled, whose first call takes some ten seconds. On a GPU, where kernels are
+        shorter than what Python takes to launch them, the way from a batch to the gradients is recorded in place of
+        that.
+
+        The weights must be where they will be trained.
+        """
+        forget_compiled()
+        if next(self.parameters()).device.type != "cuda":
+            self.loss = torch.compile(self.loss)
+            return
+        recorded = Recorded(self._losses_and_gradients)
+
+        def compiled(batch: Any) -> dict[str, Tensor]:
+            losses, self.gradients = recorded(batch)
+            return losses
+
+        self.compiled = compiled
+
+    def _losses_and_gradients(self, batch: Any) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Without autograd's own accumulation, into which nothing can be recorded."""
+        # autocast would keep its copies of the weights from one call to the next
+        kind = next(self.parameters()).device.type
+        autocast = torch.autocast(
+            kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=False
+        )
+        with torch.enable_grad(), autocast:
+            losses = self.loss(batch)
+        trained = self.trained()
+        gradients = torch.autograd.grad(losses["loss"], trained)
+        # laid out in memory as the weights are, which the fused optimiser takes for granted
+        laid_out = [torch.empty_like(weight).copy_(gradient) for weight, gradient in zip(trained, gradients)]
+        return {name: value.detach() for name, value in losses.items()}, laid_out
+
+    def losses_of(self, batch: Any) -> dict[str, Tensor]:
+        """The losses that `backward` is to follow."""
+        return (self.compiled or self.loss)(batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self.compiled is None:
+            return super().backward(loss, *args, **kwargs)
+        for parameter, gradient in zip(self.trained(), self.gradients, strict=True):
+            parameter.grad = gradient
 
     @property
     def logs_now(self) -> bool:
@@ -51,8 +104,7 @@ class Module(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam in one kernel for all parameters, its moments where training goes on."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(self.trained(), lr=self.learning_rate, fused=True)
         return self.scheduled(checkpoints.restored(optimizer, self.optimizer_state))
 
     def scheduled(self, optimizer: torch.optim.Optimizer) -> Any:
@@ -88,7 +140,7 @@ class Supervised(Module):
     """A part that fits data."""
 
     def training_step(self, batch: Any, _: int) -> Tensor:
-        losses = self.loss(batch)
+        losses = self.losses_of(batch)
         if self.logs_now:
             self.log_losses("train", losses)
         return losses["loss"]

@@ -76,7 +76,9 @@ class Pipeline:
 
     def stage(self, label: str, work: Callable[..., StageResult], inputs: Inputs, **settings: Any) -> Row:
         """Call `work(run, **inputs, **settings)`, or hand out what it has already made."""
-        key = key_of(work.__name__, inputs, settings)
+        # of use to what learns alone, whose numbers it changes in the last digits
+        compiles = {"compile": True} if self.settings.get("compile") and work.__name__ in SECTIONS else {}
+        key = key_of(work.__name__, inputs, settings | compiles)
         known = self._finished().get(key)
         if known and all(fingerprint(Path(path)) == found for path, found in known["outputs"].items()):
             row = Row(**known["row"])._replace(stage=label, resumed=True)
@@ -84,7 +86,7 @@ class Pipeline:
         else:
             print(f"── {label}", flush=True)
             own = {"runs": self.settings["runs"], "wandb": {**self.settings["wandb"], "group": self.name}}
-            run = Run(work.__name__, {**settings, **own})
+            run = Run(work.__name__, {**settings, **compiles, **own})
             started = time.perf_counter()
             try:
                 result = work(run, **inputs, **settings)

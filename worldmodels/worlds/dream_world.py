@@ -13,9 +13,9 @@ from ..envs.spaces import as_features
 from ..errors import UserError
 from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
+from ..recording import Recording
 from ..types import MemoryState, Posterior, Rollout, Step, Window
 from .latent_world import join_state, state_dim
-from .recording import Recording
 
 
 class Dream(NamedTuple):

@@ -1,0 +1,71 @@
+"""A stretch of GPU work as one CUDA graph: launched as a whole, with neither Python nor gaps between its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+class Recording:
+    """`work` maps tensors to their successors and to results; it is recorded once and then replayed.
+
+    The successors, if there are any, are what the next replay begins with. `work` must not look at the host; it draws
+    from `generator` and from torch's own CUDA generator, which a replay moves on. Weights that it reads may be changed
+    in place.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Tensor]]],
+        begin: Sequence[Tensor],
+        generator: torch.Generator | None = None,
+    ):
+        self.held = [tensor.clone() for tensor in begin]
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries set themselves up at their first call, which must not be recorded
+            work([tensor.clone() for tensor in begin])
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        if generator is not None:
+            self.graph.register_generator_state(generator)
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a replay's reader may go on meanwhile
+            following, self.results = work(self.held)
+            for held, tensor in zip(self.held, following):
+                held.copy_(tensor)
+        self.followed = len(following)
+
+    def __call__(self, begin: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """From `begin` on: the successors and the results, as copies."""
+        for held, tensor in zip(self.held, begin, strict=True):
+            held.copy_(tensor)
+        self.graph.replay()
+        return [tensor.clone() for tensor in self.held[: self.followed]], [tensor.clone() for tensor in self.results]
+
+
+class Recorded:
+    """`work`, a function of tensors in tuples and dictionaries, by recordings: one for each set of shapes."""
+
+    def __init__(self, work: Callable[[Any], Any]):
+        self.work = work
+        self.recordings: dict[Any, tuple[Recording, pytree.TreeSpec]] = {}
+
+    def __call__(self, given: Any) -> Any:
+        tensors, built = pytree.tree_flatten(given)
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        if shapes not in self.recordings:
+            found = []  # how the results are built
+
+            def stretch(held: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+                results, shape = pytree.tree_flatten(self.work(pytree.tree_unflatten(held, built)))
+                found.append(shape)
+                return [], results
+
+            recording = Recording(stretch, tensors)
+            self.recordings[shapes] = recording, found[-1]
+        recording, built = self.recordings[shapes]
+        return pytree.tree_unflatten(recording(tensors)[1], built)
