@@ -116,3 +116,11 @@ def test_whole_episodes_stay_as_they_are(traced):
     learner = parts(Reinforce, "categorical")
     learner.compile_loss()
     assert learner.compiled is None
+
+
+def test_as_many_learners_as_a_pipeline_has_rounds(traced):
+    """torch gives up on lines that it has compiled for eight of them."""
+    for _ in range(10):
+        learner = parts(A2C, "categorical")
+        learner.compile_loss()
+        learner.losses_of(learner.next_batch())

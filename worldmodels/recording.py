@@ -55,17 +55,17 @@ class Recorded:
         self.recordings: dict[Any, tuple[Recording, pytree.TreeSpec]] = {}
 
     def __call__(self, given: Any) -> Any:
-        tensors, built = pytree.tree_flatten(given)
+        tensors, taken = pytree.tree_flatten(given)
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
         if shapes not in self.recordings:
-            found = []  # how the results are built
+            found = []  # the structure of the results
 
             def stretch(held: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-                results, shape = pytree.tree_flatten(self.work(pytree.tree_unflatten(held, built)))
-                found.append(shape)
+                results, structure = pytree.tree_flatten(self.work(pytree.tree_unflatten(held, taken)))
+                found.append(structure)
                 return [], results
 
             recording = Recording(stretch, tensors)
             self.recordings[shapes] = recording, found[-1]
-        recording, built = self.recordings[shapes]
-        return pytree.tree_unflatten(recording(tensors)[1], built)
+        recording, returned = self.recordings[shapes]
+        return pytree.tree_unflatten(recording(tensors)[1], returned)

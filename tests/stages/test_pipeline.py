@@ -11,7 +11,7 @@ from worldmodels.stages.controller import train_controller
 from worldmodels.stages.pipeline import merged, play_rounds, report, run_pipeline
 from worldmodels.stages.resumable import Pipeline
 from worldmodels.stages.study import _world_model
-from worldmodels.tracking import Run
+from worldmodels.tracking import Run, StageResult
 
 
 def test_it_runs_resumes_and_notices_changes(settings, capsys):
@@ -255,3 +255,22 @@ def test_the_last_of_several_rounds_has_settings_of_its_own(settings, monkeypatc
     assert plans == [(1.0, 0.03), (1.2, 0.01), (0.7, 0.01)]
     play_rounds(Pipeline("one", {**settings, "rounds": 1}))
     assert plans[3:] == [(1.0, 0.03)]
+
+
+def test_what_learns_is_compiled_where_the_settings_say_so(settings):
+    """And made again for that: its numbers differ in the last digits."""
+    seen = []
+
+    def look(run, **_):
+        run.begin("nowhere", {}, {})
+        seen.append(run.compiles)
+        return StageResult(1, "looks", "", {}, {})
+
+    def train_vae(run, **options):
+        return look(run, **options)
+
+    for compiles in (False, True, True):
+        pipeline = Pipeline("small", settings | {"compile": compiles})
+        for work in (train_vae, look):
+            pipeline.stage(work.__name__, work, {}, seed=0)
+    assert seen == [False, False, True]

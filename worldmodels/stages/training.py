@@ -97,7 +97,7 @@ def fit(
     )
     stop = [EarlyStopping(monitor, patience=epochs)] if monitor else []  # for what is not finite alone
     if run.compiles:
-        module.compile_loss()
+        module.to(device).compile_loss()
     started = time.perf_counter()
     with Progress(label, updates, "updates") as progress:
         trainer = lightning.Trainer(

@@ -35,8 +35,8 @@ class DreamWorld:
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
     memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
-    lets a dream go on to its horizon. compiles: see `memory.fused`; on a GPU, learners then
-    play whole rollouts as CUDA graphs (`records`).
+    lets a dream go on to its horizon. compiles: see `memory.fused`; on a GPU learners play
+    whole rollouts as CUDA graphs (`records`) in place of that.
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
@@ -59,7 +59,6 @@ class DreamWorld:
         if temperature <= 0:
             raise UserError(f"the temperature must be positive, not {temperature}; 1 is M's own")
         self.memory, self.contexts, self.action_space = memory, contexts, action_space
-        self.fused = FusedMDNRNN(memory, compiles)
         if sees == "z4":
             raise UserError("a dream remembers by M alone; set controller.sees=z_h, z_h_c or z")
         self.batch, self.horizon, self.temperature, self.sees = batch, horizon, temperature, sees
@@ -69,6 +68,7 @@ class DreamWorld:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
         self.records = compiles and self.device.type == "cuda"
+        self.fused = FusedMDNRNN(memory, compiles and not self.records)
         self.recordings: dict[tuple[Any, int], Recording] = {}
         self.dream: Dream
         self.starts: Dream

@@ -31,7 +31,7 @@ class RivalDream(DreamWorld):
     ):
         super().__init__(memory, contexts, *others, compiles=compiles, **options)
         self.rivals, self.shares = rivals, shares
-        self.fused_rivals = [FusedMDNRNN(rival, compiles) for rival in rivals]
+        self.fused_rivals = [FusedMDNRNN(rival, compiles and not self.records) for rival in rivals]
         self.records = False  # the rivals' states are no part of `Dream`
         self.states: list[MemoryState] = []
         self.starting_states: list[MemoryState] = []
