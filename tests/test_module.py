@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from recordings import RunAtOnce
 
 from worldmodels import recording
 from worldmodels.recording import Recorded
@@ -9,24 +10,10 @@ from worldmodels.vision import vae as vae_module
 from worldmodels.vision.vae import VAE
 
 
-class RunEachTime:
-    """In a recording's place: what would be replayed is run."""
-
-    made = 0
-
-    def __init__(self, work, begin, generator=None):
-        RunEachTime.made += 1
-        self.work = work
-        work(begin)
-
-    def __call__(self, begin):
-        return self.work(begin)
-
-
 @pytest.mark.parametrize("mixed", [False, True])
 def test_gradients_of_a_recorded_update_are_autograds(monkeypatch, mixed):
     """Laid out as the weights are: V's convolutions are channels-last, their gradients need not be."""
-    monkeypatch.setattr(recording, "Recording", RunEachTime)
+    monkeypatch.setattr(recording, "Recording", RunAtOnce)
     monkeypatch.setattr(vae_module, "sample", lambda posterior, _=None: posterior.mean)
     torch.manual_seed(0)
     vae = VAE("lean", width=0.25)
@@ -60,11 +47,17 @@ def test_gradients_of_a_recorded_update_are_autograds(monkeypatch, mixed):
 
 def test_one_recording_for_each_set_of_shapes(monkeypatch):
     """Results come back built as `work` built them."""
-    monkeypatch.setattr(recording, "Recording", RunEachTime)
-    monkeypatch.setattr(RunEachTime, "made", 0)
+    made = []
+
+    class Counted(RunAtOnce):
+        def __init__(self, work, begin):
+            super().__init__(work, begin)
+            made.append(len(begin[0]))
+
+    monkeypatch.setattr(recording, "Recording", Counted)
     recorded = Recorded(lambda given: {"sum": given["a"] + given["b"][0], "both": [given["a"], -given["a"]]})
     for size in (3, 3, 5, 3):
         a, b = torch.arange(float(size)), torch.ones(size)
         found = recorded({"a": a, "b": (b,)})
         assert torch.equal(found["sum"], a + 1) and torch.equal(found["both"][1], -a)
-    assert RunEachTime.made == 2
+    assert made == [3, 5]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from recordings import RunEachTime
 
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.policy_gradient.a2c import A2C
@@ -13,14 +14,6 @@ from worldmodels.worlds.dream_world import DreamWorld
 BOX = {"type": "box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
-
-
-class RunEachTime:
-    def __init__(self, work, begin, generator):
-        self.work = work
-
-    def __call__(self, begin):
-        return self.work(begin)
 
 
 def world_on(device, monkeypatch, **options):
