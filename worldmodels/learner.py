@@ -125,8 +125,8 @@ class Learner(Module):
 
     def compile_loss(self) -> None:
         """From here on one compiled graph leads from a batch to its losses and clipped gradients, past autograd, whose
-        bookkeeping takes small networks longer than their arithmetic. On a GPU it is recorded in place of compiled: of
-        what compiling takes, ten seconds, a recording's replay needs a few thousand updates to win them back.
+        bookkeeping takes small networks longer than their arithmetic. On a GPU it is recorded in place of
+        compiled, which is ready at once.
 
         The weights must be where they will be trained. Whole episodes differ in length, each of which would be
         compiled anew: their loss stays as it is.

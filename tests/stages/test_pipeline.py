@@ -196,6 +196,9 @@ def test_later_rounds_change_single_values_and_nothing_unknown(settings):
     for wrong in (
         {**doubtful, "world": "latent"},
         {**several, "world": "latent"},
+        {**several, "guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 1}},
+        {"controller": {**settings["controller"], "ensemble": True, "doubt": 1.0}},
+        {"again": {"controller": {"ensemble": True}}, "guard": {"dreams": 0, "repair": [], "rivals": 0}},
         {**doubtful, "guard": {"dreams": 0, "repair": [], "rivals": 0}},
         {"guard": {"dreams": 0, "repair": ["disagreement"], "rivals": 0}},
         {"again": {"evaluation": {}}},

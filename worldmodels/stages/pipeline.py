@@ -98,6 +98,7 @@ def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:
     last = _changed(later, settings, "last")
     plans = [first, *[later] * (settings["rounds"] - 2), last][: settings["rounds"]]
     for plan in (first, later, last):
+        _check_rivals({**settings, **plan})
         for part in ("collect", "controller"):
             describe_environment(with_kwargs(settings["env"], plan[part]["env_kwargs"]))
     stores: list[Path] = []
@@ -148,11 +149,6 @@ def _check(settings: dict[str, Any]) -> None:
         if strange := set(settings[place]) - set(ROUND):
             raise UserError(f"{place}.{strange.pop()} is unknown; {place} has {', '.join(ROUND)}")
     check_repairs(settings["guard"]["repair"])
-    if needs_rivals(settings) and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
-        raise UserError(
-            "doubt and an ensemble need rivals of M in a dream; set guard.rivals=2 and world=dream, or "
-            "controller.doubt=0 and controller.ensemble=false"
-        )
     patience = settings["validation"]["patience"]
     if patience is not None and patience < 1:
         raise UserError(f"validation.patience={patience} waits for nothing; set 1 or more, or null")
@@ -161,9 +157,27 @@ def _check(settings: dict[str, Any]) -> None:
     pick_device(settings["device"])
 
 
+def _check_rivals(settings: dict[str, Any]) -> None:
+    if needs_rivals(settings) and (settings["guard"]["rivals"] < 1 or settings["world"] != "dream"):
+        raise UserError(
+            "doubt and an ensemble need rivals of M in a dream; set guard.rivals=2 and world=dream, or "
+            "controller.doubt=0 and controller.ensemble=false"
+        )
+    if settings["controller"]["ensemble"] and (settings["controller"]["doubt"] or doubts_later(settings)):
+        raise UserError(
+            "rivals of M either dream themselves or cast doubt; set controller.ensemble=false, or controller.doubt=0 "
+            "and guard.repair without disagreement"
+        )
+
+
 def needs_rivals(settings: dict[str, Any]) -> bool:
     """Whether C's dreams have rivals of M in them, now or in a later round."""
-    return dreams_with_rivals(settings["controller"]) or "disagreement" in settings["guard"]["repair"]
+    return dreams_with_rivals(settings["controller"]) or doubts_later(settings)
+
+
+def doubts_later(settings: dict[str, Any]) -> bool:
+    """Whether a guard may answer with doubt."""
+    return "disagreement" in settings["guard"]["repair"]
 
 
 def dreams_with_rivals(controller: dict[str, Any]) -> bool:
