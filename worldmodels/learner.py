@@ -12,7 +12,7 @@ from torch.func import functional_call, grad_and_value
 
 from . import checkpoints
 from .bodies import Normalizer
-from .module import Module, forget_compiled
+from .module import Module, allow_variants
 from .recording import Recorded
 from .types import Rollout
 from .worlds.protocol import World
@@ -125,15 +125,14 @@ class Learner(Module):
 
     def compile_loss(self) -> None:
         """From here on one compiled graph leads from a batch to its losses and clipped gradients, past autograd, whose
-        bookkeeping takes small networks longer than their arithmetic. On a GPU it is recorded in place of
-        compiled, which is ready at once.
+        bookkeeping takes small networks longer than their arithmetic. On a GPU it is recorded
+        instead, which takes a moment.
 
         The weights must be where they will be trained. Whole episodes differ in length, each of which would be
         compiled anew: their loss stays as it is.
         """
         if self.whole_episodes:
             return
-        forget_compiled()
         parameters = {f"policy.{name}": value.detach() for name, value in self.policy.named_parameters()}
 
         def losses(parameters: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -151,6 +150,7 @@ class Learner(Module):
         if next(self.policy.parameters()).device.type == "cuda":
             step = Recorded(partial(gradients_of, parameters))
         else:
+            allow_variants()
             step = partial(torch.compile(gradients_of, fullgraph=True), parameters)
 
         @torch.no_grad()

@@ -14,9 +14,9 @@ from . import checkpoints
 from .recording import Recorded
 
 
-def forget_compiled() -> None:
-    """torch compiles the same lines for eight modules and no more; each stage has one of its own."""
-    torch._dynamo.reset()
+def allow_variants() -> None:
+    """torch compiles eight variants of the same lines and gives up at the ninth; a long pipeline may need more."""
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
 
 
 class Module(lightning.LightningModule):
@@ -52,10 +52,13 @@ class Module(lightning.LightningModule):
 
         The weights must be where they will be trained.
         """
-        forget_compiled()
-        if next(self.parameters()).device.type != "cuda":
+        if next(self.parameters()).device.type == "cuda":
+            self._record()
+        else:
+            allow_variants()
             self.loss = torch.compile(self.loss)
-            return
+
+    def _record(self) -> None:
         recorded = Recorded(self._losses_and_gradients)
 
         def compiled(batch: Any) -> dict[str, Tensor]:
@@ -74,9 +77,12 @@ class Module(lightning.LightningModule):
         with torch.enable_grad(), autocast:
             losses = self.loss(batch)
         trained = self.trained()
-        gradients = torch.autograd.grad(losses["loss"], trained)
+        with torch.autocast(kind, enabled=False):  # a backward pass has the precision of its forward one
+            gradients = torch.autograd.grad(losses["loss"], trained)
         # laid out in memory as the weights are, which the fused optimiser takes for granted
-        laid_out = [torch.empty_like(weight).copy_(gradient) for weight, gradient in zip(trained, gradients)]
+        laid_out = [
+            torch.empty_like(weight).copy_(gradient) for weight, gradient in zip(trained, gradients, strict=True)
+        ]
         return {name: value.detach() for name, value in losses.items()}, laid_out
 
     def losses_of(self, batch: Any) -> dict[str, Tensor]:

@@ -14,8 +14,9 @@ class Recording:
     """`work` maps tensors to their successors and to results; it is recorded once and then replayed.
 
     The successors, if there are any, are what the next replay begins with. `work` must not look at the host; it draws
-    from `generator` and from torch's own CUDA generator, which a replay moves on. Weights that it reads may be changed
-    in place.
+    from `generator` and from torch's own CUDA generator, which a replay moves on, and so does the one run of it that
+    goes before the recording. What it reads besides `begin`, as weights, may be changed in place; what is bound anew,
+    and what Python decided, stays as it was recorded.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class Recording:
         self.graph = torch.cuda.CUDAGraph()
         if generator is not None:
             self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a replay's reader may go on meanwhile
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # a thread that reads data may go on
             following, self.results = work(self.held)
+            assert len(following) in (0, len(self.held)), "all have successors, or none"
             for held, tensor in zip(self.held, following):
                 held.copy_(tensor)
         self.followed = len(following)
@@ -48,7 +50,10 @@ class Recording:
 
 
 class Recorded:
-    """`work`, a function of tensors in tuples and dictionaries, by recordings: one for each set of shapes."""
+    """`work`, a function of tensors in tuples and dictionaries, by recordings: one for each set of shapes.
+
+    They are kept, each with memory of its own. Structure and autocast must be the same at each call.
+    """
 
     def __init__(self, work: Callable[[Any], Any]):
         self.work = work

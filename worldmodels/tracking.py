@@ -51,7 +51,7 @@ class Run:
     def __init__(self, stage: str, settings: dict[str, Any]):
         self.stage, self.settings, self.seed = stage, settings, settings["seed"]
         self.wandb: dict[str, Any] = settings["wandb"]
-        self.compiles = bool(settings.get("compile", False))  # torch.compile the loss
+        self.compiles = bool(settings.get("compile", False))  # the loss and the dreams, see Module.compile_loss
         self.has_loggers = False
         self.experiment: Any = None  # of W&B, once there is one
         self.derived: list[tuple[Path, tuple[str, ...]]] = []  # see derive

@@ -261,7 +261,7 @@ def test_the_last_of_several_rounds_has_settings_of_its_own(settings, monkeypatc
 
 
 def test_what_learns_is_compiled_where_the_settings_say_so(settings):
-    """And made again for that: its numbers differ in the last digits."""
+    """And made again for that: its numbers are others."""
     seen = []
 
     def look(run, **_):

@@ -33,6 +33,10 @@ def test_rivals_of_m_are_others_of_the_same_v(memory):
     assert isinstance(world, DoubtedDream) and len(world.fused_rivals) == 1
     shared = dream_from_checkpoint(own, 3, rivals=[memory("rival")], ensemble=True)
     assert isinstance(shared, EnsembleDream)
+    with pytest.raises(UserError, match="too few"):
+        dream_from_checkpoint(own, 1, rivals=[memory("rival")], ensemble=True)
+    with pytest.raises(UserError, match="needs other M's"):
+        dream_from_checkpoint(own, 3, ensemble=True)
     with pytest.raises(UserError, match="is M itself"):
         dream_from_checkpoint(own, 3, rivals=[own], doubt=1.0)
     with pytest.raises(UserError, match="another V"):

@@ -57,7 +57,7 @@ class Made(NamedTuple):
     memory: Path | None = None
     controller: Path | None = None
     snapshots: tuple[Path, ...] = ()  # of C, where it leaves some on the way
-    rivals: tuple[Path, ...] = ()  # other M's, where their disagreement counts
+    rivals: tuple[Path, ...] = ()  # other M's, where they doubt or dream
 
 
 def run_pipeline(settings: dict[str, Any]) -> list[Row]:
@@ -171,7 +171,7 @@ def _check_rivals(settings: dict[str, Any]) -> None:
 
 
 def needs_rivals(settings: dict[str, Any]) -> bool:
-    """Whether C's dreams have rivals of M in them, now or in a later round."""
+    """Whether C's dreams have rivals of M in them by these settings, or may have once a guard answers."""
     return dreams_with_rivals(settings["controller"]) or doubts_later(settings)
 
 
@@ -209,7 +209,8 @@ def _one_round(
 def world_model(
     pipeline: Pipeline, plan: dict[str, Any], number: int, before: Made, stores: list[Path], keeps_vision: bool = False
 ) -> Made:
-    """Collect, V (unless it is kept), M, rivals of it where C may doubt; the round's store is appended to `stores`."""
+    """Collect, V (unless it is kept), M, and rivals of it where C's dreams may have some; the round's store is appended
+    to `stores`."""
     settings, label = pipeline.settings, _label(pipeline, number)
     stores.append(gather(pipeline, f"collect{label}", plan["collect"], number, before.controller))
     vision = before.vision

@@ -76,8 +76,9 @@ class Pipeline:
 
     def stage(self, label: str, work: Callable[..., StageResult], inputs: Inputs, **settings: Any) -> Row:
         """Call `work(run, **inputs, **settings)`, or hand out what it has already made."""
-        # of use to what learns alone, whose numbers it changes in the last digits
-        compiles = {"compile": True} if self.settings.get("compile") and work.__name__ in SECTIONS else {}
+        # concerns what learns alone, whose numbers are others then
+        learns = work.__name__ in ("train_vae", "train_mdnrnn", "train_controller")
+        compiles = {"compile": True} if self.settings.get("compile") and learns else {}
         key = key_of(work.__name__, inputs, settings | compiles)
         known = self._finished().get(key)
         if known and all(fingerprint(Path(path)) == found for path, found in known["outputs"].items()):

@@ -30,7 +30,9 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     if not temperatures or not learners:
         raise UserError("nothing to compare; give temperatures=[0.5,1.0] and learners")
     if dreams_with_rivals(settings["controller"]):
-        raise UserError("temperatures are compared without rivals of M; set controller.doubt=0 and ensemble=false")
+        raise UserError(
+            "temperatures are compared without rivals of M; set controller.doubt=0, controller.ensemble=false"
+        )
     settings = {**settings, "world": "dream", "rounds": 1, "guard": {"rivals": 0, "repair": []}}
     path = Path(settings["results"]) / f"{settings['name']}.json"
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")

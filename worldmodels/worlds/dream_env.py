@@ -44,6 +44,8 @@ def dream_from_checkpoint(
         raise UserError(f"{checkpoint.path} holds no start for a dream; its episodes were shorter than memory.context")
     action_space = checkpoint.facts["environment"]["action"]
     options: dict[str, Any] = {"seed": seed, "compiles": compiles}
+    if (doubt or ensemble) and not rivals:
+        raise UserError("a dream that is doubted or shared needs other M's; name their checkpoints as rivals")
     if not rivals:
         return DreamWorld(network, contexts, action_space, batch, horizon, temperature, sees, **options)
     others = []

@@ -35,11 +35,12 @@ class DreamWorld:
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
     memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
-    lets a dream go on to its horizon. compiles: see `memory.fused`; on a GPU learners play
-    whole rollouts as CUDA graphs (`records`) in place of that.
+    lets a dream go on to its horizon. compiles: see `memory.fused`. On a GPU learners that
+    play whole rollouts do so by CUDA graphs in place of that (`records`); others step through it as it is.
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
+    recordable = True  # whether all that a step changes is in `Dream`
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class DreamWorld:
         self.device = memory.heads.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
-        self.records = compiles and self.device.type == "cuda"
+        self.records = compiles and self.recordable and self.device.type == "cuda"
         self.fused = FusedMDNRNN(memory, compiles and not self.records)
         self.recordings: dict[tuple[Any, int], Recording] = {}
         self.dream: Dream

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
 from ..types import MemoryState, Step, Window
@@ -15,9 +16,9 @@ from .dream_world import Dream, DreamWorld
 
 
 class RivalDream(DreamWorld):
-    """A dream whose C sees h of `memory`, and which `rivals` follow with h of their own, each those dreams of the batch
-    that are its share.
-    """
+    """A dream whose C sees h of `memory`, while each of `rivals` follows its share of the batch with h of its own."""
+
+    recordable = False  # the rivals' states are no part of `Dream`
 
     def __init__(
         self,
@@ -31,8 +32,7 @@ class RivalDream(DreamWorld):
     ):
         super().__init__(memory, contexts, *others, compiles=compiles, **options)
         self.rivals, self.shares = rivals, shares
-        self.fused_rivals = [FusedMDNRNN(rival, compiles and not self.records) for rival in rivals]
-        self.records = False  # the rivals' states are no part of `Dream`
+        self.fused_rivals = [FusedMDNRNN(rival, compiles) for rival in rivals]
         self.states: list[MemoryState] = []
         self.starting_states: list[MemoryState] = []
 
@@ -96,6 +96,10 @@ class EnsembleDream(RivalDream):
         super().__init__(
             *others, rivals=rivals, shares=[slice(rank, None, count) for rank in range(1, count)], **options
         )
+        if self.batch < count:
+            raise UserError(
+                f"{self.batch} dreams are too few for {count} M's to share; set controller.batch={count} or more"
+            )
 
     def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
         following, reward, ends = super()._dreamt(dream, action, uniform, noise)
