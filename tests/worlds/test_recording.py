@@ -10,13 +10,14 @@ from worldmodels.policy_gradient.policies import Policy
 from worldmodels.types import Posterior, Window
 from worldmodels.worlds import dream_world
 from worldmodels.worlds.dream_world import DreamWorld
+from worldmodels.worlds.rival_dreams import DoubtedDream, EnsembleDream
 
 BOX = {"type": "box", "low": [-1.0, -1.0], "high": [1.0, 1.0]}
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
 
 
-def world_on(device, monkeypatch, **options):
+def world_on(device, monkeypatch, kind="plain"):
     if device == "cpu":
         monkeypatch.setattr(dream_world, "Recording", RunEachTime)
     torch.manual_seed(0)
@@ -30,21 +31,26 @@ def world_on(device, monkeypatch, **options):
     memory = MDNRNN(3, 2, hidden_dim=8).to(device)
     with torch.no_grad():
         memory.heads.bias[-1] = -1.0  # many ends
-    return DreamWorld(memory, contexts, BOX, **{"batch": 16, "horizon": 7, **options})
+    given = {"memory": memory, "contexts": contexts, "action_space": BOX, "batch": 16, "horizon": 7}
+    if kind == "plain":
+        return DreamWorld(**given)
+    given["rivals"] = [MDNRNN(3, 2, hidden_dim=8).to(device)]
+    return EnsembleDream(**given) if kind == "ensemble" else DoubtedDream(**given, doubt=1.0)
 
 
 def still(state):
     return torch.tanh(state[:, :2])
 
 
+@pytest.mark.parametrize("kind", ["plain", "ensemble", "doubted"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_rollout_is_what_steps_would_have_been(device, monkeypatch):
+def test_a_rollout_is_what_steps_would_have_been(device, kind, monkeypatch):
     """Two rollouts of 6 steps: each step follows from the state before it, and ends begin anew, as `step` has it."""
-    world = world_on(device, monkeypatch)
+    world = world_on(device, monkeypatch, kind)
     world.reset()
     rollouts = [world.rollout(still, 6) for _ in range(2)]
     if device == "cpu":  # on a GPU a recording sets itself up by a run of its own, and so draws other numbers
-        again = world_on(device, monkeypatch)
+        again = world_on(device, monkeypatch, kind)
         again.reset()
         for rollout in rollouts:
             again._warm_up()

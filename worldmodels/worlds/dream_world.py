@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from ..envs.spaces import as_features
 from ..errors import UserError
@@ -25,6 +26,7 @@ class Dream(NamedTuple):
     h: Tensor  # f32 [B, H]
     c: Tensor  # f32 [B, H]
     age: Tensor  # i64 [B], steps since it began
+    rivals: tuple[MemoryState, ...] = ()  # of other M's that follow some or all of the dreams, see `rival_dreams`
 
 
 class DreamWorld:
@@ -40,7 +42,6 @@ class DreamWorld:
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
-    recordable = True  # whether all that a step changes is in `Dream`
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class DreamWorld:
         self.device = memory.heads.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.steps = 0
-        self.records = compiles and self.recordable and self.device.type == "cuda"
+        self.records = compiles and self.device.type == "cuda"
         self.fused = FusedMDNRNN(memory, compiles and not self.records)
         self.recordings: dict[tuple[Any, int], Recording] = {}
         self.dream: Dream
@@ -96,19 +97,19 @@ class DreamWorld:
         Dreams that end within it begin at starts that were warmed up before it.
         """
         self._warm_up()
+        tensors, structure = pytree.tree_flatten((self.dream, self.starts))
         if (act, steps) not in self.recordings:
-            work = partial(self._stretch, act=act, steps=steps)
-            self.recordings[act, steps] = Recording(work, [*self.dream, *self.starts], self.generator)
-        held, results = self.recordings[act, steps]([*self.dream, *self.starts])
-        self.dream = Dream(*held[: len(Dream._fields)])
+            work = partial(self._stretch, structure=structure, act=act, steps=steps)
+            self.recordings[act, steps] = Recording(work, tensors, self.generator)
+        held, results = self.recordings[act, steps](tensors)
+        self.dream, _ = pytree.tree_unflatten(held, structure)
         return Rollout(*results)
 
     def _stretch(
-        self, tensors: Sequence[Tensor], act: Callable[[Tensor], Tensor], steps: int
+        self, tensors: Sequence[Tensor], structure: pytree.TreeSpec, act: Callable[[Tensor], Tensor], steps: int
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """What `rollout` records."""
-        size = len(Dream._fields)
-        dream, starts = Dream(*tensors[:size]), Dream(*tensors[size:])
+        """What `rollout` records. structure: that of (dream, starts), whose leaves `tensors` are."""
+        dream, starts = pytree.tree_unflatten(tensors, structure)
         rows = []
         state = self._state(dream)
         for _ in range(steps):
@@ -116,7 +117,7 @@ class DreamWorld:
             dream, step = self._advance(dream, starts, action)
             rows.append((state, action, step.next_state, step.reward, step.terminated, step.truncated))
             state = step.state
-        return [*dream, *starts], [torch.stack(column) for column in zip(*rows, strict=True)]
+        return pytree.tree_leaves((dream, starts)), [torch.stack(column) for column in zip(*rows, strict=True)]
 
     def _advance(self, dream: Dream, starts: Dream, action: Tensor) -> tuple[Dream, Step]:
         """One step; dreams that end begin anew at their `starts`."""
@@ -129,13 +130,19 @@ class DreamWorld:
         state = next_state = self._state(following)
         ended = terminated | truncated
         if self.device.type != "cpu" or ended.any():  # asking costs nothing on a CPU alone
-            parts = (
-                torch.where(ended.view(-1, *[1] * (new.ndim - 1)), new, old)
-                for new, old in zip(starts, following, strict=True)
-            )
-            following = Dream(*parts)
+            following = self._begun_anew(ended, starts, following)
             state = self._state(following)
         return following, Step(state, next_state, reward, terminated, truncated)
+
+    def _begun_anew(self, ended: Tensor, starts: Dream, following: Dream) -> Dream:
+        """`following`, and `starts` where `ended` [B]."""
+        column = ended.unsqueeze(1)
+        return following._replace(
+            z=torch.where(column, starts.z, following.z),
+            h=torch.where(column, starts.h, following.h),
+            c=torch.where(column, starts.c, following.c),
+            age=torch.where(ended, starts.age, following.age),
+        )
 
     def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
         """One step by M: dreams that go on, reward [B], the end's probability [B]; see `FusedMDNRNN.advance`."""

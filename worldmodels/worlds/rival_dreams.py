@@ -11,14 +11,12 @@ from torch import Tensor
 from ..errors import UserError
 from ..memory.fused import FusedMDNRNN
 from ..memory.mdnrnn import MDNRNN
-from ..types import MemoryState, Step, Window
+from ..types import MemoryState, Window
 from .dream_world import Dream, DreamWorld
 
 
 class RivalDream(DreamWorld):
     """A dream whose C sees h of `memory`, while each of `rivals` follows its share of the batch with h of its own."""
-
-    recordable = False  # the rivals' states are no part of `Dream`
 
     def __init__(
         self,
@@ -32,31 +30,22 @@ class RivalDream(DreamWorld):
     ):
         super().__init__(memory, contexts, *others, compiles=compiles, **options)
         self.rivals, self.shares = rivals, shares
-        self.fused_rivals = [FusedMDNRNN(rival, compiles) for rival in rivals]
-        self.states: list[MemoryState] = []
-        self.starting_states: list[MemoryState] = []
-
-    @torch.no_grad()
-    def reset(self) -> Tensor:
-        state = super().reset()
-        self.states = self.starting_states
-        return state
+        self.fused_rivals = [FusedMDNRNN(rival, compiles and not self.records) for rival in rivals]
 
     def _begin(self, z: Tensor, action: Tensor, first: Tensor) -> Dream:
-        self.starting_states = [
+        states = (
             rival(z[:-1, share], action[:, share], first[:, share])[1]
             for rival, share in zip(self.rivals, self.shares, strict=True)
-        ]
-        return super()._begin(z, action, first)
+        )
+        return super()._begin(z, action, first)._replace(rivals=tuple(states))
 
-    def _advance(self, dream: Dream, starts: Dream, action: Tensor) -> tuple[Dream, Step]:
-        following, step = super()._advance(dream, starts, action)
-        ended = (step.terminated | step.truncated).unsqueeze(1)
-        self.states = [
-            MemoryState(*(torch.where(ended[share], new, old) for new, old in zip(start, state, strict=True)))
-            for share, start, state in zip(self.shares, self.starting_states, self.states, strict=True)
-        ]
-        return following, step
+    def _begun_anew(self, ended: Tensor, starts: Dream, following: Dream) -> Dream:
+        column = ended.unsqueeze(1)
+        states = (
+            MemoryState(*(torch.where(column[share], new, old) for new, old in zip(begun, state, strict=True)))
+            for share, begun, state in zip(self.shares, starts.rivals, following.rivals, strict=True)
+        )
+        return super()._begun_anew(ended, starts, following)._replace(rivals=tuple(states))
 
 
 class DoubtedDream(RivalDream):
@@ -75,12 +64,12 @@ class DoubtedDream(RivalDream):
         following, reward, ends = super()._dreamt(dream, action, uniform, noise)
         _, heads = self.fused.step(dream.z, action, MemoryState(dream.h, dream.c))
         expected, states = [self.fused.expected(heads)], []
-        for rival, state in zip(self.fused_rivals, self.states, strict=True):
+        for rival, state in zip(self.fused_rivals, dream.rivals, strict=True):
             state, heads = rival.step(dream.z, action, state)
             expected.append(rival.expected(heads))
             states.append(state)
-        self.states = states
-        return following, reward - self.doubt * torch.stack(expected).std(0, correction=0).mean(-1), ends
+        disagreement = torch.stack(expected).std(0, correction=0).mean(-1)
+        return following._replace(rivals=tuple(states)), reward - self.doubt * disagreement, ends
 
 
 class EnsembleDream(RivalDream):
@@ -104,9 +93,8 @@ class EnsembleDream(RivalDream):
     def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
         following, reward, ends = super()._dreamt(dream, action, uniform, noise)
         z, reward, ends, states = following.z.clone(), reward.clone(), ends.clone(), []
-        for rival, share, state in zip(self.fused_rivals, self.shares, self.states, strict=True):
+        for rival, share, state in zip(self.fused_rivals, self.shares, dream.rivals, strict=True):
             own = dream.z[share], action[share], state, uniform[share], noise[share]
             z[share], state, reward[share], ends[share] = rival.advance(*own, self.temperature)
             states.append(state)
-        self.states = states
-        return following._replace(z=z), reward, ends
+        return following._replace(z=z, rivals=tuple(states)), reward, ends
