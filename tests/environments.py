@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -90,7 +91,19 @@ class Troubled(Counting):
         return super().step(action)
 
 
+class Leaving(Troubled):
+    """Has something of its own for as long as it is open: a file in `folder`."""
+
+    def __init__(self, folder):
+        self.own = Path(folder, f"{os.getpid()}_{id(self)}")
+        self.own.touch()
+
+    def close(self):
+        self.own.unlink()
+
+
 gymnasium.register("Troubled-v0", entry_point=Troubled)
+gymnasium.register("Leaving-v0", entry_point=Leaving)
 gymnasium.register("Counting-v0", entry_point=Counting)
 gymnasium.register("Blob-v0", entry_point=Blob)
 gymnasium.register("Pushed-v0", entry_point=Pushed)

@@ -15,8 +15,9 @@ from worldmodels.rollouts.collect import play
 from worldmodels.rollouts.store import RolloutStore
 
 
-def vector(name, count=5, workers=2, timeout=30.0):
-    return WorkerVectorEnv([partial(make_env, EnvSettings(f"environments:{name}-v0", {}))] * count, workers, timeout)
+def vector(name, count=5, workers=2, timeout=30.0, **kwargs):
+    settings = EnvSettings(f"environments:{name}-v0", kwargs)
+    return WorkerVectorEnv([partial(make_env, settings)] * count, workers, timeout)
 
 
 @pytest.mark.parametrize("name", ["Counting", "Blob"])
@@ -65,6 +66,23 @@ def test_a_troubled_worker_is_named_in_time(seed, words):
     assert not any(process.is_alive() for process in envs._processes), "nobody is left behind"
     with pytest.raises(WorkerError, match="closed"):
         envs.step(np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("how", ["the block ends", "a worker fails", "the parent dies"])
+def test_environments_are_closed_with_their_vector(how, tmp_path):
+    """What an environment has of its own, as VizDoom's a process, would else live on."""
+    with closing(vector("Leaving", folder=str(tmp_path))) as envs:
+        assert len(list(tmp_path.iterdir())) == 5
+        if how == "a worker fails":
+            reset_some(envs, {0: 10, 1: 11, 2: 12, 3: 13, 4: 93})
+            envs.step(np.zeros(5, np.int64))
+            with pytest.raises(WorkerError, match="a wheel came"):
+                envs.step(np.zeros(5, np.int64))
+        if how == "the parent dies":
+            for pipe, process in zip(envs._pipes, envs._processes, strict=True):
+                pipe.close()  # as the system does then
+                process.join(10.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_worker_spoils_no_episode(tmp_path):

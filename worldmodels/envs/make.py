@@ -132,7 +132,7 @@ def make_envs(
 
 @contextmanager
 def closing(envs: gymnasium.vector.VectorEnv) -> Iterator[gymnasium.vector.VectorEnv]:
-    """Close the environments however the block ends; worker processes are not waited for."""
+    """Close the environments however the block ends; worker processes are not waited for long."""
     try:
         yield envs
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -146,13 +147,15 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv):
         raise WorkerError(f"{reason}; episodes that had ended are safe, run the command again")
 
     def close_extras(self, terminate: bool = False, **kwargs: Any) -> None:
+        """terminate: workers have two seconds in place of five to close their environments before they are killed."""
         for pipe in self._pipes:
             try:
                 pipe.send_bytes(CLOSE)
             except OSError:
                 continue
+        deadline = time.monotonic() + (2.0 if terminate else 5.0)  # of all of them together
         for process in self._processes:
-            process.join(0.0 if terminate else 5.0)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
@@ -174,8 +177,9 @@ def _work(functions: list[Callable[[], gymnasium.Env]], first: int, pipe: Any, s
     cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's own threads would only get in their way
     arrays = _views(shared)
     observation, action, seed = arrays["observation"], arrays["action"], arrays["seed"]
+    envs: list[tuple[int, gymnasium.Env]] = []
     try:
-        envs = list(enumerate((function() for function in functions), start=first))
+        envs += enumerate((function() for function in functions), start=first)
         pipe.send_bytes(DONE)
         while (command := pipe.recv_bytes()) != CLOSE:
             for slot, env in envs:
@@ -187,10 +191,11 @@ def _work(functions: list[Callable[[], gymnasium.Env]], first: int, pipe: Any, s
                 elif arrays["reset"][slot]:
                     observation[slot] = env.reset(seed=None if seed[slot] < 0 else int(seed[slot]))[0]
             pipe.send_bytes(DONE)
-        for _, env in envs:
-            env.close()
     except (EOFError, KeyboardInterrupt):
-        return  # the parent is gone, or stops us all
+        pass  # the parent is gone, or stops us all
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         pipe.send_bytes(f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})".encode())
+    finally:
+        for _, env in envs:  # however it ends: some have a process of their own, as VizDoom's, which would live on
+            env.close()
