@@ -48,28 +48,9 @@ def test_draws_follow_the_tempered_mixture(temperature):
         assert distance < 1.63 / math.sqrt(n)
 
 
-def test_coupled_draws_are_what_the_network_draws(monkeypatch):
-    """With one component each and the same noise."""
+def test_compiled_or_not_it_is_the_same():
     torch.manual_seed(0)
-    network = MDNRNN(4, 3, hidden_dim=16, mixtures=1, correlated=True)
-    torch.nn.init.normal_(network.coupling)
-    h, noise = torch.randn(7, 16), torch.randn(7, 4)
-    monkeypatch.setattr(torch.Tensor, "normal_", lambda self, generator=None: self.copy_(noise))
-    with torch.no_grad():
-        wanted = network.sample(network.predict(h), 0.7)
-        found = FusedMDNRNN(network).draw(network.heads(h), torch.rand(7, 4), noise, 0.7)
-    assert torch.allclose(found, wanted, atol=1e-5)
-    alone = FusedMDNRNN(network)
-    alone.tangling = None
-    assert not torch.allclose(alone.draw(network.heads(h), torch.rand(7, 4), noise, 0.7), wanted, atol=0.1)
-
-
-@pytest.mark.parametrize("correlated", [False, True])
-def test_compiled_or_not_it_is_the_same(correlated):
-    torch.manual_seed(0)
-    network = MDNRNN(4, 3, hidden_dim=16, correlated=correlated)
-    if correlated:
-        torch.nn.init.normal_(network.coupling)
+    network = MDNRNN(4, 3, hidden_dim=16)
     z, action, noise, uniform = torch.randn(7, 4), torch.randn(7, 3), torch.randn(7, 4), torch.rand(7, 4)
     inputs = (z, action, network.initial_state(7), uniform, noise, 0.7)
     with torch.no_grad():

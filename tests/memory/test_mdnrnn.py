@@ -98,17 +98,6 @@ def test_z_is_drawn_anew_for_each_batch(window):
             Memory(3, 2, latent_noise=wrong)
 
 
-def test_a_coupling_learns_what_entries_have_in_common(window):
-    """N(0, 1) for each entry, whatever M sees: ∂ −log p(y₂)/∂A₂₁ = z₂ z₁ at A = 0, a mean over steps and entries."""
-    memory = Memory(3, 2, hidden_dim=8, latent_noise=0.0, correlated=True)
-    torch.nn.init.zeros_(memory.network.heads.weight)
-    torch.nn.init.zeros_(memory.network.heads.bias)
-    memory.loss(window)["nll"].backward()
-    z = window.observation.mean[1:][window.valid]
-    wanted = (z.T @ z / len(z) / 3).tril(-1)
-    assert torch.allclose(memory.network.coupling.grad, wanted, atol=1e-5) and (wanted != 0).sum() == 3
-
-
 @pytest.mark.parametrize(("share", "noise", "tolerance"), [(0.0, 0.0, 1e-6), (0.5, 0.5, 0.02), (1.0, 2.0, 0.05)])
 def test_z_is_drawn_with_a_share_of_v_s_noise(share, noise, tolerance):
     """A mixture that is N(0, 1) whatever it sees: ½ z² + ½ log 2π nats, z² being μ² + (share · σ)² on average."""

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from worldmodels.memory.mixture import apart, components_used, expected, log_prob, sample, together
+from worldmodels.memory.mixture import components_used, log_prob, sample
 from worldmodels.types import Mixture
 
 
@@ -99,34 +99,3 @@ def test_components_used_counts_those_that_share_the_work():
     """¼, ¼ and ½ have an entropy of 1.5 log 2, so 2^1.5; an unused component counts for nothing."""
     weights = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.5, 0.0]])
     assert components_used(weights).tolist() == pytest.approx([1.0, 4.0, 2**1.5])
-
-
-# entries of z that move together
-
-
-def correlated(count=1):
-    """One Gaussian for each of three entries, [count, 3, 1], A, and the covariance L D Lᵀ that they have together."""
-    coupling = torch.tensor([[5.0, 5.0, 5.0], [-0.8, 5.0, 5.0], [0.5, -1.5, 5.0]], dtype=torch.float64)  # 5: unused
-    deviation = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    mean = torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64)
-    mixture = Mixture(*(part.view(1, 3, 1).expand(count, 3, 1) for part in (0 * mean, mean, deviation.log())))
-    # by hand: y₂ = z₂ − 0.8 z₁, y₃ = z₃ + 0.5 z₁ − 1.5 z₂, so z₂ = y₂ + 0.8 y₁, z₃ = y₃ + 1.5 y₂ + 0.7 y₁
-    lower = torch.tensor([[1.0, 0.0, 0.0], [0.8, 1.0, 0.0], [0.7, 1.5, 1.0]], dtype=torch.float64)
-    return mixture, coupling, mean, lower @ torch.diag(deviation**2) @ lower.T
-
-
-def test_coupled_gaussians_are_a_multivariate_one():
-    mixture, coupling, mean, covariance = correlated()
-    z = torch.randn(1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = log_prob(mixture, apart(z, expected(mixture), coupling)).sum()
-    assert torch.allclose(found, MultivariateNormal(mean, covariance).log_prob(z[0]), atol=1e-12)
-
-
-def test_coupled_draws_have_that_covariance():
-    mixture, coupling, mean, covariance = correlated(200_000)
-    drawn = sample(mixture, generator=torch.Generator().manual_seed(0))
-    z = together(drawn, expected(mixture), coupling)
-    assert torch.allclose(torch.cov(z.T), covariance, rtol=0.02, atol=0.02) and torch.allclose(
-        z.mean(0), mean, atol=0.02
-    )
-    assert torch.allclose(apart(z, expected(mixture), coupling), drawn, atol=1e-12), "the one undoes the other"

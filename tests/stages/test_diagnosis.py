@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.rollouts.replay import Replay
 from worldmodels.stages.diagnosis import ends_left_alone, explained, left_alone, one_step_ahead
 from worldmodels.types import MemoryState, Mixture, Posterior, Prediction, Window
@@ -17,9 +16,6 @@ LENGTH, BATCH = 8, 64
 
 class Counting:
     """M of a world in which z grows by 1 a step: it is sure of z + 1, of a reward of 2 and of an end by one half."""
-
-    coupling = None
-    apart, sample = MDNRNN.apart, MDNRNN.sample
 
     def initial_state(self, batch):
         return MemoryState(torch.zeros(batch, 1), torch.zeros(batch, 1))

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ..types import MemoryState
 from .mdnrnn import MDNRNN
-from .mixture import LOG_STD_RANGE, untangling
+from .mixture import LOG_STD_RANGE
 
 
 class FusedMDNRNN:
     """A copy of an MDNRNN's weights, stacked: all gates from cat(z, a, h) in one product, all heads in another.
 
-    It equals `MDNRNN.step`, `predict` and `sample` (a test says so) for steps that are not an episode's first.
+    It equals `MDNRNN.step`, `predict` and `mixture.sample` (a test says so) for steps that are not an episode's first.
     The copy does not follow later training: make a new one. Random numbers are handed in, so that `advance` is a pure
     function of tensors. compiles: torch.compile it; the first call then takes some ten seconds.
     """
@@ -33,7 +33,6 @@ class FusedMDNRNN:
         order = order.to(weight.device)
         self.gate_weight = torch.cat([weight, bias[:, None]], 1)[order].detach().T
         self.head_weight, self.head_bias = network.heads.weight.detach().clone().T, network.heads.bias.detach().clone()
-        self.tangling = None if network.coupling is None else untangling(network.coupling).detach().T
 
     def advance(
         self, z: Tensor, action: Tensor, state: MemoryState, uniform: Tensor, noise: Tensor, temperature: float = 1.0
@@ -60,7 +59,7 @@ class FusedMDNRNN:
         return (torch.softmax(logits, 1) * mean).sum(1)
 
     def draw(self, heads: Tensor, uniform: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """z [B, Z] from the mixture at temperature τ, as `MDNRNN.sample` draws it.
+        """z [B, Z] from the mixture at temperature τ, as `mixture.sample` draws it.
 
         The component comes from inverting the distribution function: one uniform number for each z in place of
         Gumbel-max's K exponential ones, which took most of a step.
@@ -72,8 +71,4 @@ class FusedMDNRNN:
         both = heads[:, size : 3 * size].unflatten(1, (2, self.mixtures, -1))
         mean, log_std = both.gather(2, component[:, None, None].expand(-1, 2, -1, -1)).unbind(1)
         chosen, std = mean.squeeze(1), log_std.squeeze(1).clamp(*LOG_STD_RANGE).exp_()
-        drawn = torch.addcmul(chosen, std, noise, value=math.sqrt(temperature))
-        if self.tangling is None:
-            return drawn
-        mean = self.expected(heads)
-        return torch.addmm(mean, drawn - mean, self.tangling)
+        return torch.addcmul(chosen, std, noise, value=math.sqrt(temperature))

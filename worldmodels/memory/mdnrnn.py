@@ -7,7 +7,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..types import MemoryState, Mixture, Prediction
-from . import mixture
 
 
 class MDNRNN(nn.Module):
@@ -17,18 +16,11 @@ class MDNRNN(nn.Module):
     fixed at zero, so that the trainable parameters of LSTM and mixture are the paper's 422,368. Reward and termination
     come on top (hidden_dim + 1 each).
 
-    restart_input: the LSTM also sees whether the episode has just begun (the paper's TakeCover model). correlated: what
-    is drawn for one entry of z moves the later ones, see `mixture.together`.
+    restart_input: the LSTM also sees whether the episode has just begun (the paper's TakeCover model).
     """
 
     def __init__(
-        self,
-        latent_dim: int,
-        action_dim: int,
-        hidden_dim: int = 256,
-        mixtures: int = 5,
-        restart_input: bool = False,
-        correlated: bool = False,
+        self, latent_dim: int, action_dim: int, hidden_dim: int = 256, mixtures: int = 5, restart_input: bool = False
     ):
         super().__init__()
         self.latent_dim, self.action_dim, self.hidden_dim = latent_dim, action_dim, hidden_dim
@@ -37,7 +29,6 @@ class MDNRNN(nn.Module):
         nn.init.zeros_(self.lstm.get_parameter("bias_hh_l0")).requires_grad_(False)
         # rows: the mixture as (part, k, z), so that what is summed over k lies apart; the reward; the end
         self.heads = nn.Linear(hidden_dim, 3 * mixtures * latent_dim + 2)
-        self.coupling = nn.Parameter(torch.zeros(latent_dim, latent_dim)) if correlated else None
 
     def initial_state(self, batch: int) -> MemoryState:
         """Zeros [B, H]: nothing seen yet."""
@@ -62,27 +53,8 @@ class MDNRNN(nn.Module):
         """h [..., H] to what comes next [..., …]."""
         size = self.mixtures * self.latent_dim
         *parts, reward, terminated = self.heads(h).split([size, size, size, 1, 1], -1)
-        next_z = Mixture(*(rearrange(part, "... (k z) -> ... z k", k=self.mixtures) for part in parts))
-        return Prediction(next_z, reward.squeeze(-1), terminated.squeeze(-1))
-
-    def log_prob(self, prediction: Prediction, z: Tensor) -> Tensor:
-        """log p of z [..., Z] as what comes next: [..., Z], of each entry given those before it where correlated."""
-        return mixture.log_prob(prediction.next_z, self.apart(prediction, z))
-
-    def sample(
-        self, prediction: Prediction, temperature: float = 1.0, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """What comes next, z [..., Z], see `mixture.sample`."""
-        drawn = mixture.sample(prediction.next_z, temperature, generator)
-        if self.coupling is None:
-            return drawn
-        return mixture.together(drawn, mixture.expected(prediction.next_z), self.coupling)
-
-    def apart(self, prediction: Prediction, z: Tensor) -> Tensor:
-        """What the mixture would have had to draw for z [..., Z] to come out: independent entries."""
-        if self.coupling is None:
-            return z
-        return mixture.apart(z, mixture.expected(prediction.next_z), self.coupling)
+        mixture = Mixture(*(rearrange(part, "... (k z) -> ... z k", k=self.mixtures) for part in parts))
+        return Prediction(mixture, reward.squeeze(-1), terminated.squeeze(-1))
 
     def _input(self, z: Tensor, action: Tensor, first: Tensor) -> Tensor:
         parts = [z, action, first.unsqueeze(-1).to(z.dtype)] if self.restart_input else [z, action]

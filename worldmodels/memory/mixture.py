@@ -67,32 +67,6 @@ def log_prob(mixture: Mixture, x: Tensor) -> Tensor:
     return _LogProb.apply(logits, mean, log_std, x)  # pyright: ignore[reportReturnType]
 
 
-def expected(mixture: Mixture) -> Tensor:
-    """Σₖ πₖ μₖ, [..., Z]."""
-    return (torch.softmax(mixture.logits, -1) * mixture.mean).sum(-1)
-
-
-def apart(z: Tensor, mean: Tensor, coupling: Tensor) -> Tensor:
-    """y = z + A (z − E z): z [..., Z] with what the entries before it tell about each one taken out.
-
-    A: the strictly lower triangle of coupling [Z, Z], so that y has z's density at z. With one Gaussian each for
-    independent entries of y, z has the covariance L D Lᵀ, D their variances and L = (I + A)⁻¹ (Pourahmadi 1999,
-    Biometrika 86): a different D for each state, the same L for all.
-    """
-    return z + torch.nn.functional.linear(z - mean, coupling.tril(-1))
-
-
-def together(y: Tensor, mean: Tensor, coupling: Tensor) -> Tensor:
-    """The inverse of `apart`."""
-    return mean + torch.nn.functional.linear(y - mean, untangling(coupling))
-
-
-def untangling(coupling: Tensor) -> Tensor:
-    """L = (I + A)⁻¹, [Z, Z]; see `apart`."""
-    identity = torch.eye(len(coupling), dtype=coupling.dtype, device=coupling.device)
-    return torch.linalg.solve_triangular(coupling.tril(-1), identity, upper=False, unitriangular=True)
-
-
 def components_used(weights: Tensor) -> Tensor:
     """exp(−Σₖ w̄ₖ log w̄ₖ) of mean weights [..., K]: [...], 1 where one component does it all and K where all share."""
     return torch.special.entr(weights).sum(-1).exp()

@@ -11,6 +11,7 @@ from torch.nn import functional
 from ..errors import UserError
 from ..module import Supervised
 from ..types import Posterior, Window
+from . import mixture
 from .mdnrnn import MDNRNN
 
 
@@ -48,7 +49,6 @@ class Memory(Supervised):
         hidden_dim: int = 256,
         mixtures: int = 5,
         restart_input: bool = False,
-        correlated: bool = False,
         reward_weight: float = 1.0,
         terminated_weight: float = 1.0,
         learning_rate: float = 1e-3,
@@ -67,7 +67,7 @@ class Memory(Supervised):
         self.learning_rate, self.anneal, self.latent_noise = learning_rate, anneal, latent_noise
         self.reward_weight, self.terminated_weight = reward_weight, terminated_weight
         self.reward_smoothing = reward_smoothing
-        self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input, correlated)
+        self.network = MDNRNN(latent_dim, action_dim, hidden_dim, mixtures, restart_input)
 
     def loss(self, window: Window) -> dict[str, Tensor]:
         """`loss` and its parts: `nll` in nats per latent dimension, `reward_error` squared, of the smoothed rewards,
@@ -75,7 +75,7 @@ class Memory(Supervised):
         posterior: Posterior = window.observation.narrowed(self.latent_noise)
         z = torch.addcmul(posterior.mean, posterior.log_std.exp(), torch.randn_like(posterior.mean))
         prediction, _ = self.network(z[:-1], window.action, window.first)
-        nll = -self.network.log_prob(prediction, z[1:]).mean(-1)
+        nll = -mixture.log_prob(prediction.next_z, z[1:]).mean(-1)
         reward = smoothed(window.reward, window.valid, self.reward_smoothing)
         reward_error = (prediction.reward - reward).square()
         terminated = functional.binary_cross_entropy_with_logits(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..envs.spaces import as_features
+from ..memory import mixture
 from ..memory.mdnrnn import MDNRNN
 from ..types import MemoryState, Posterior, Window
 from ..vision.vae import VAE, sample
@@ -149,7 +150,7 @@ class Session:
     def _step_dream(self, action: Tensor) -> None:
         state = self._remember(self.dream, action)
         forecast = self.network.predict(state.h)
-        z = self.network.sample(forecast, self.temperature, self.generator)
+        z = mixture.sample(forecast.next_z, self.temperature, self.generator)
         self.reward, self.end = float(forecast.reward), float(torch.sigmoid(forecast.terminated_logit))
         self.total += self.reward
         self.dream = Place(self._with_sliders(z), state, torch.zeros(1, dtype=torch.bool))
@@ -171,7 +172,7 @@ class Session:
         )
         self.frame, self.real_reward = np.asarray(frame), float(reward)
         z = self._encode(self.frame)
-        self.surprise = -float(self.network.log_prob(expected, z).mean())
+        self.surprise = -float(mixture.log_prob(expected.next_z, z).mean())
         self.real = Place(z, state, torch.zeros(1, dtype=torch.bool))
         if terminated or truncated:
             self.real_ended = "the real episode is over"

@@ -165,17 +165,16 @@ def one_step_ahead(
     z, latents = _drawn(models, window.observation), _drawn(models, train.observation)
     prediction, _ = models.memory.network(z[:-1], window.action, window.first)
     valid, target = window.valid, z[1:]
-    apart = models.memory.network.apart(prediction, target)
     step = (latents[1:] - latents[:-1])[train.valid]
     spread, centre = latents[:-1][train.valid].std(0), latents[:-1][train.valid].mean(0)
     mean, deviation = moments(prediction.next_z)
     nll = {
-        "mixture": -mixture.log_prob(prediction.next_z, apart),
-        "one_gaussian": gaussian_nll(apart - mean, deviation),
+        "mixture": -mixture.log_prob(prediction.next_z, target),
+        "one_gaussian": gaussian_nll(target - mean, deviation),
         "as_before": gaussian_nll(target - z[:-1], step.square().mean(0).sqrt().expand_as(target)),
         "z_alone": gaussian_nll(target - centre, spread.expand_as(target)),
     }
-    found = calibration(probability_integral(prediction.next_z, apart)[valid].cpu().numpy())
+    found = calibration(probability_integral(prediction.next_z, target)[valid].cpu().numpy())
     rewards = prediction.reward[valid].cpu().numpy(), window.reward[valid].cpu().numpy()
     return {
         "nll": {name: float(each[valid].mean()) for name, each in nll.items()},
@@ -249,7 +248,7 @@ def _open_loop(
     for t in range(context, len(window.reward)):
         state = network.step(dreamt, window.action[t], window.first[t] if t == 0 else nowhere, state)
         forecast: Prediction = network.predict(state.h)
-        dreamt = network.sample(forecast, temperature)
+        dreamt = mixture.sample(forecast.next_z, temperature)
         if not window.valid[t].any():
             return
         yield t, forecast, dreamt

@@ -76,7 +76,7 @@ def train_mdnrnn(
     if continue_from is not None:
         inputs["continued"] = Path(continue_from)
         before, checkpoint = Memory.load(continue_from)
-        sizes = ("latent_dim", "action_dim", "hidden_dim", "mixtures", "restart_input", "correlated")
+        sizes = ("latent_dim", "action_dim", "hidden_dim", "mixtures", "restart_input")
         if any(before.hparams[size] != memory.hparams[size] for size in sizes):
             raise UserError(f"{continue_from} has other sizes ({', '.join(sizes)}); set memory.model to match")
         memory.load_state_dict(checkpoint.state)

@@ -30,7 +30,6 @@ LATER = {
     "memory.model.anneal": False,
     "memory.model.latent_noise": 1.0,
     "memory.model.reward_smoothing": 0,
-    "memory.model.correlated": False,
     "memory.overhang": False,
     "memory.through": False,
     "controller.snapshots": 0,
