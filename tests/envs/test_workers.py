@@ -68,7 +68,7 @@ def test_a_troubled_worker_is_named_in_time(seed, words):
         envs.step(np.zeros(5, np.int64))
 
 
-@pytest.mark.parametrize("how", ["the block ends", "a worker fails", "the parent dies"])
+@pytest.mark.parametrize("how", ["the block ends", "a worker fails", "the parent dies", "told to end"])
 def test_environments_are_closed_with_their_vector(how, tmp_path):
     """What an environment has of its own, as VizDoom's a process, would else live on."""
     with closing(vector("Leaving", folder=str(tmp_path))) as envs:
@@ -81,6 +81,10 @@ def test_environments_are_closed_with_their_vector(how, tmp_path):
         if how == "the parent dies":
             for pipe, process in zip(envs._pipes, envs._processes, strict=True):
                 pipe.close()  # as the system does then
+                process.join(10.0)
+        if how == "told to end":  # as multiprocessing does with workers that the parent has left open
+            for process in envs._processes:
+                process.terminate()
                 process.join(10.0)
     assert not list(tmp_path.iterdir())
 

@@ -8,7 +8,7 @@ from worldmodels.errors import UserError
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.rollouts.behaviours import Exploration
 from worldmodels.rollouts.collect import play
-from worldmodels.types import Posterior, Window
+from worldmodels.types import MemoryState, Posterior, Window
 from worldmodels.worlds.dream_world import DreamWorld, contexts_as_plain, contexts_from_plain
 from worldmodels.worlds.gym_world import GymWorld, Observed
 from worldmodels.worlds.latent_world import Driver, LatentTracker
@@ -346,6 +346,23 @@ def test_each_m_of_an_ensemble_dreams_its_share(memory, contexts):
             predicted = network.predict(state.h)
             assert torch.allclose(step.next_state[rank::2, :3], predicted.next_z.mean[rank::2, ..., 0], atol=1e-2)
             assert torch.allclose(step.reward[rank::2], predicted.reward[rank::2], atol=1e-5)
+
+
+def test_a_rival_s_state_begins_anew_with_its_own_dreams_alone(memory, contexts):
+    """Of 17 dreams M's first rival has numbers 1, 4, …, 16 and its second 2, 5, …, 14; 4, 5 and 6 end."""
+    world = EnsembleDream(memory, contexts, BOX, rivals=[memory, memory], batch=17, horizon=3)
+    world.reset()
+    following, starts = world.dream, world.starts
+    following = following._replace(rival_states=tuple(MemoryState(h + 1, c + 2) for h, c in following.rival_states))
+    ended = torch.zeros(17, dtype=torch.bool)
+    ended[4:7] = True
+    for before, begun, after, at in zip(
+        following.rival_states, starts.rival_states, world._begun_anew(ended, starts, following).rival_states, (1, 1)
+    ):
+        for old, new, found in zip(before, begun, after, strict=True):
+            wanted = old.clone()
+            wanted[at] = new[at]
+            assert torch.equal(found, wanted) and not torch.equal(old, new)
 
 
 def test_an_ensemble_of_one_m_is_the_plain_dream(memory, contexts):

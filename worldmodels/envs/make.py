@@ -132,11 +132,11 @@ def make_envs(
 
 @contextmanager
 def closing(envs: gymnasium.vector.VectorEnv) -> Iterator[gymnasium.vector.VectorEnv]:
-    """Close the environments however the block ends; worker processes are not waited for long."""
+    """Close the environments however the block ends."""
     try:
         yield envs
     finally:
-        envs.close(**({"terminate": True} if isinstance(envs, WorkerVectorEnv) else {}))
+        envs.close()
 
 
 def reset_some(envs: gymnasium.vector.VectorEnv, seeds: dict[int, int]) -> np.ndarray:

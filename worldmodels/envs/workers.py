@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import cv2
@@ -147,20 +150,28 @@ class WorkerVectorEnv(gymnasium.vector.VectorEnv):
         raise WorkerError(f"{reason}; episodes that had ended are safe, run the command again")
 
     def close_extras(self, terminate: bool = False, **kwargs: Any) -> None:
-        """terminate: workers have two seconds in place of five to close their environments before they are killed."""
+        """Workers close their environments, for which they have five seconds; who takes longer is told to end, and two
+        seconds later killed. terminate: told after one second."""
         for pipe in self._pipes:
             try:
                 pipe.send_bytes(CLOSE)
             except OSError:
                 continue
-        deadline = time.monotonic() + (2.0 if terminate else 5.0)  # of all of them together
+        self._join(1.0 if terminate else 5.0)
         for process in self._processes:
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.terminate()
+        self._join(2.0)
+        for process in self._processes:
+            process.kill()
+            process.join()
         for pipe in self._pipes:
             pipe.close()
+
+    def _join(self, seconds: float) -> None:
+        """Wait for all workers, for so long in all."""
+        deadline = time.monotonic() + seconds
+        for process in self._processes:
+            process.join(max(0.0, deadline - time.monotonic()))
 
 
 def default_workers() -> int:
@@ -175,27 +186,30 @@ def _views(shared: dict[str, Field]) -> dict[str, np.ndarray]:
 def _work(functions: list[Callable[[], gymnasium.Env]], first: int, pipe: Any, shared: dict[str, Field]) -> None:
     """A worker's life: environments `first` and following, one answer for each command."""
     cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's own threads would only get in their way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as an exception, so that what follows is undone
     arrays = _views(shared)
     observation, action, seed = arrays["observation"], arrays["action"], arrays["seed"]
-    envs: list[tuple[int, gymnasium.Env]] = []
-    try:
-        envs += enumerate((function() for function in functions), start=first)
-        pipe.send_bytes(DONE)
-        while (command := pipe.recv_bytes()) != CLOSE:
-            for slot, env in envs:
-                if command == STEP:
-                    chosen = action[slot].copy() if action.ndim > 1 else int(action[slot])
-                    outcome = env.step(chosen)
-                    observation[slot], arrays["reward"][slot] = outcome[0], outcome[1]
-                    arrays["terminated"][slot], arrays["truncated"][slot] = outcome[2], outcome[3]
-                elif arrays["reset"][slot]:
-                    observation[slot] = env.reset(seed=None if seed[slot] < 0 else int(seed[slot]))[0]
+    # some environments have a process of their own, as VizDoom's, which would live on: closed however this ends
+    with suppress(EOFError, OSError, KeyboardInterrupt), ExitStack() as opened:  # the parent is gone, or stops us all
+        try:
+            envs = []
+            for slot, function in enumerate(functions, start=first):
+                env = function()
+                opened.callback(env.close)
+                envs.append((slot, env))
             pipe.send_bytes(DONE)
-    except (EOFError, KeyboardInterrupt):
-        pass  # the parent is gone, or stops us all
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        pipe.send_bytes(f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})".encode())
-    finally:
-        for _, env in envs:  # however it ends: some have a process of their own, as VizDoom's, which would live on
-            env.close()
+            while (command := pipe.recv_bytes()) != CLOSE:
+                for slot, env in envs:
+                    if command == STEP:
+                        chosen = action[slot].copy() if action.ndim > 1 else int(action[slot])
+                        outcome = env.step(chosen)
+                        observation[slot], arrays["reward"][slot] = outcome[0], outcome[1]
+                        arrays["terminated"][slot], arrays["truncated"][slot] = outcome[2], outcome[3]
+                    elif arrays["reset"][slot]:
+                        observation[slot] = env.reset(seed=None if seed[slot] < 0 else int(seed[slot]))[0]
+                pipe.send_bytes(DONE)
+        except EOFError:
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            pipe.send_bytes(f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})".encode())

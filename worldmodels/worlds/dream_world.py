@@ -26,7 +26,7 @@ class Dream(NamedTuple):
     h: Tensor  # f32 [B, H]
     c: Tensor  # f32 [B, H]
     age: Tensor  # i64 [B], steps since it began
-    rivals: tuple[MemoryState, ...] = ()  # of other M's that follow some or all of the dreams, see `rival_dreams`
+    rival_states: tuple[MemoryState, ...] = ()  # of other M's that follow some or all of them, see `rival_dreams`
 
 
 class DreamWorld:
@@ -148,7 +148,7 @@ class DreamWorld:
         """One step by M: dreams that go on, reward [B], the end's probability [B]; see `FusedMDNRNN.advance`."""
         state = MemoryState(dream.h, dream.c)
         z, (h, c), reward, ends = self.fused.advance(dream.z, action, state, uniform, noise, self.temperature)
-        return Dream(z, h, c, dream.age + 1), reward, ends
+        return dream._replace(z=z, h=h, c=c, age=dream.age + 1), reward, ends
 
     def _warm_up(self) -> None:
         """New starts behind B contexts, drawn anew."""

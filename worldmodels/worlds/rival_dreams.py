@@ -37,15 +37,15 @@ class RivalDream(DreamWorld):
             rival(z[:-1, share], action[:, share], first[:, share])[1]
             for rival, share in zip(self.rivals, self.shares, strict=True)
         )
-        return super()._begin(z, action, first)._replace(rivals=tuple(states))
+        return super()._begin(z, action, first)._replace(rival_states=tuple(states))
 
     def _begun_anew(self, ended: Tensor, starts: Dream, following: Dream) -> Dream:
         column = ended.unsqueeze(1)
         states = (
             MemoryState(*(torch.where(column[share], new, old) for new, old in zip(begun, state, strict=True)))
-            for share, begun, state in zip(self.shares, starts.rivals, following.rivals, strict=True)
+            for share, begun, state in zip(self.shares, starts.rival_states, following.rival_states, strict=True)
         )
-        return super()._begun_anew(ended, starts, following)._replace(rivals=tuple(states))
+        return super()._begun_anew(ended, starts, following)._replace(rival_states=tuple(states))
 
 
 class DoubtedDream(RivalDream):
@@ -64,12 +64,12 @@ class DoubtedDream(RivalDream):
         following, reward, ends = super()._dreamt(dream, action, uniform, noise)
         _, heads = self.fused.step(dream.z, action, MemoryState(dream.h, dream.c))
         expected, states = [self.fused.expected(heads)], []
-        for rival, state in zip(self.fused_rivals, dream.rivals, strict=True):
+        for rival, state in zip(self.fused_rivals, dream.rival_states, strict=True):
             state, heads = rival.step(dream.z, action, state)
             expected.append(rival.expected(heads))
             states.append(state)
         disagreement = torch.stack(expected).std(0, correction=0).mean(-1)
-        return following._replace(rivals=tuple(states)), reward - self.doubt * disagreement, ends
+        return following._replace(rival_states=tuple(states)), reward - self.doubt * disagreement, ends
 
 
 class EnsembleDream(RivalDream):
@@ -93,8 +93,8 @@ class EnsembleDream(RivalDream):
     def _dreamt(self, dream: Dream, action: Tensor, uniform: Tensor, noise: Tensor) -> tuple[Dream, Tensor, Tensor]:
         following, reward, ends = super()._dreamt(dream, action, uniform, noise)
         z, reward, ends, states = following.z.clone(), reward.clone(), ends.clone(), []
-        for rival, share, state in zip(self.fused_rivals, self.shares, dream.rivals, strict=True):
+        for rival, share, state in zip(self.fused_rivals, self.shares, dream.rival_states, strict=True):
             own = dream.z[share], action[share], state, uniform[share], noise[share]
             z[share], state, reward[share], ends[share] = rival.advance(*own, self.temperature)
             states.append(state)
-        return following._replace(z=z, rivals=tuple(states)), reward, ends
+        return following._replace(z=z, rival_states=tuple(states)), reward, ends
