@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from inputs import FAST, gemm, synthetic_frames
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from worldmodels.envs.make import closing, make_envs, reset_some
+from worldmodels.envs.make import make_envs, reset_some
 from worldmodels.rollouts.replay import Replay
 from worldmodels.vision.vae import VAE
 

@@ -92,7 +92,7 @@ class Troubled(Counting):
 
 
 class Leaving(Troubled):
-    """Has something of its own for as long as it is open: a file in `folder`."""
+    """Has something of its own for as long as it is open: a file in `folder`. Fails to close where the seed asks so."""
 
     def __init__(self, folder):
         self.own = Path(folder, f"{os.getpid()}_{id(self)}")
@@ -100,6 +100,8 @@ class Leaving(Troubled):
 
     def close(self):
         self.own.unlink()
+        if getattr(self, "seed", 0) % 100 == 94:
+            raise RuntimeError("the door is stuck")
 
 
 gymnasium.register("Troubled-v0", entry_point=Troubled)

@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from contextlib import closing
 from functools import partial
 
 import gymnasium
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from environments import episode_length
 
-from worldmodels.envs.make import EnvSettings, closing, make_env, make_envs, reset_some
+from worldmodels.envs.make import EnvSettings, make_env, make_envs, reset_some
 from worldmodels.envs.workers import WorkerError, WorkerVectorEnv
 from worldmodels.rollouts.behaviours import RandomBehaviour
 from worldmodels.rollouts.collect import play
@@ -68,7 +69,9 @@ def test_a_troubled_worker_is_named_in_time(seed, words):
         envs.step(np.zeros(5, np.int64))
 
 
-@pytest.mark.parametrize("how", ["the block ends", "a worker fails", "the parent dies", "told to end"])
+@pytest.mark.parametrize(
+    "how", ["the block ends", "a worker fails", "the parent dies", "told to end", "two fail to close"]
+)
 def test_environments_are_closed_with_their_vector(how, tmp_path):
     """What an environment has of its own, as VizDoom's a process, would else live on."""
     with closing(vector("Leaving", folder=str(tmp_path))) as envs:
@@ -82,6 +85,8 @@ def test_environments_are_closed_with_their_vector(how, tmp_path):
             for pipe, process in zip(envs._pipes, envs._processes, strict=True):
                 pipe.close()  # as the system does then
                 process.join(10.0)
+        if how == "two fail to close":
+            reset_some(envs, {0: 10, 1: 11, 2: 12, 3: 94, 4: 94})
         if how == "told to end":  # as multiprocessing does with workers that the parent has left open
             for process in envs._processes:
                 process.terminate()

@@ -1,11 +1,13 @@
 """From the environment to the training window: not one pair misaligned, not one across episodes."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 from environments import episode_length
 
-from worldmodels.envs.make import EnvSettings, closing, make_envs
+from worldmodels.envs.make import EnvSettings, make_envs
 from worldmodels.envs.seeding import environment_seed
 from worldmodels.rollouts.behaviours import RandomBehaviour
 from worldmodels.rollouts.collect import play

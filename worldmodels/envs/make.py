@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,15 +126,6 @@ def make_envs(
     if asynchronous:
         return WorkerVectorEnv(functions, default_workers(), timeout)
     return gymnasium.vector.SyncVectorEnv(functions, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED)
-
-
-@contextmanager
-def closing(envs: gymnasium.vector.VectorEnv) -> Iterator[gymnasium.vector.VectorEnv]:
-    """Close the environments however the block ends."""
-    try:
-        yield envs
-    finally:
-        envs.close()
 
 
 def reset_some(envs: gymnasium.vector.VectorEnv, seeds: dict[int, int]) -> np.ndarray:

@@ -187,29 +187,31 @@ def _work(functions: list[Callable[[], gymnasium.Env]], first: int, pipe: Any, s
     """A worker's life: environments `first` and following, one answer for each command."""
     cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's own threads would only get in their way
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as an exception, so that what follows is undone
-    arrays = _views(shared)
-    observation, action, seed = arrays["observation"], arrays["action"], arrays["seed"]
     # some environments have a process of their own, as VizDoom's, which would live on: closed however this ends
-    with suppress(EOFError, OSError, KeyboardInterrupt), ExitStack() as opened:  # the parent is gone, or stops us all
+    with suppress(OSError, KeyboardInterrupt), ExitStack() as opened:  # the parent is gone, or stops us all
         try:
             envs = []
             for slot, function in enumerate(functions, start=first):
                 env = function()
                 opened.callback(env.close)
                 envs.append((slot, env))
-            pipe.send_bytes(DONE)
-            while (command := pipe.recv_bytes()) != CLOSE:
-                for slot, env in envs:
-                    if command == STEP:
-                        chosen = action[slot].copy() if action.ndim > 1 else int(action[slot])
-                        outcome = env.step(chosen)
-                        observation[slot], arrays["reward"][slot] = outcome[0], outcome[1]
-                        arrays["terminated"][slot], arrays["truncated"][slot] = outcome[2], outcome[3]
-                    elif arrays["reset"][slot]:
-                        observation[slot] = env.reset(seed=None if seed[slot] < 0 else int(seed[slot]))[0]
-                pipe.send_bytes(DONE)
-        except EOFError:
-            raise
+            _obey(envs, pipe, _views(shared))
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             pipe.send_bytes(f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})".encode())
+
+
+def _obey(envs: Sequence[tuple[int, gymnasium.Env]], pipe: Any, arrays: dict[str, np.ndarray]) -> None:
+    """What `pipe` orders, with the environments in their slots, until it orders to close."""
+    observation, action, seed = arrays["observation"], arrays["action"], arrays["seed"]
+    pipe.send_bytes(DONE)
+    while (command := pipe.recv_bytes()) != CLOSE:
+        for slot, env in envs:
+            if command == STEP:
+                chosen = action[slot].copy() if action.ndim > 1 else int(action[slot])
+                outcome = env.step(chosen)
+                observation[slot], arrays["reward"][slot] = outcome[0], outcome[1]
+                arrays["terminated"][slot], arrays["truncated"][slot] = outcome[2], outcome[3]
+            elif arrays["reset"][slot]:
+                observation[slot] = env.reset(seed=None if seed[slot] < 0 else int(seed[slot]))[0]
+        pipe.send_bytes(DONE)

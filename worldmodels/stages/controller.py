@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from .. import checkpoints
 from ..controller.cmaes import evolve
 from ..controller.networks import Controller
-from ..envs.make import closing, versions
+from ..envs.make import versions
 from ..envs.seeding import environment_seed
 from ..errors import UserError
 from ..learner import Learner

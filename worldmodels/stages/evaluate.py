@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..envs.car_racing import scored
-from ..envs.make import LATER, closing, versions
+from ..envs.make import LATER, versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import restore
 from ..errors import UserError

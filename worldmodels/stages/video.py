@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..envs.make import closing, versions
+from ..envs.make import versions
 from ..envs.seeding import environment_seed
 from ..envs.spaces import as_features, restore
 from ..errors import UserError

@@ -37,8 +37,8 @@ class DreamWorld:
     horizon; the next one begins at once, from a start that was warmed up beforehand, without a look at the host.
 
     memory is copied as it is now, see `memory.fused`. temperature: τ, see `memory.mixture.sample`. terminates: False
-    lets a dream go on to its horizon. compiles: see `memory.fused`. On a GPU learners that
-    play whole rollouts do so by CUDA graphs in place of that (`records`); others step through it as it is.
+    lets a dream go on to its horizon. compiles: see `memory.fused`. On a GPU learners that play whole rollouts do so by
+    CUDA graphs in place of that (`records`); others step through it as it is.
     """
 
     frames_per_step = 0  # a dream takes no step of the simulator
