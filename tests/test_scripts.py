@@ -147,6 +147,7 @@ def test_controllers_are_trained_and_scored(models, world, algo):
     content = json.loads((folder / scores).read_text())
     assert len(content["returns"]) == 3 and content["summary"]["n"] == 3
     assert content["summary"]["mean"] == pytest.approx(np.mean(content["returns"]))
+    assert [sum(rewards) for rewards in content["rewards"]] == pytest.approx(content["returns"], abs=0.05)
     assert all(seed >= 2**30 + 2**29 for seed in content["seeds"]), "held-out test tracks"
     assert content["environment"]["id"] == "environments:Blob-v0" and content["versions"]["gymnasium"]
 

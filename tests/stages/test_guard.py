@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from worldmodels.rollouts.store import RolloutStore
-from worldmodels.stages.dream_score import payable
+from worldmodels.stages.dream_score import expected, payable
 from worldmodels.stages.guard import Round, out_of_patience, repaired, warnings_of
-from worldmodels.types import Episode
 
 
 def rounds_of(gaps, payable=10.0):
@@ -26,6 +24,10 @@ def test_a_dream_that_pays_more_than_the_world_ever_did():
 )
 def test_a_gap_that_grows_for_three_rounds(gaps, suspicious):
     assert any("more and more" in text for text in warnings_of(rounds_of(gaps))) == suspicious
+
+
+def test_a_dream_that_is_too_hard_and_gets_nearer_flatters_nobody():
+    assert warnings_of(rounds_of([-3, -2, -1, -0.1])) == [] != warnings_of(rounds_of([-3, -2, -1, 0.1]))
 
 
 def test_repairs_add_up():
@@ -48,26 +50,28 @@ def test_patience():
         assert out_of_patience(scores, patience) == over
 
 
-def test_the_most_that_any_stretch_has_paid(tmp_path):
-    """Rewards 0 4 2 0 0 and 5: of stretches of two, 4 + 2 pays 3 a step; the short episode counts as one."""
-    store = RolloutStore.create(tmp_path / "store", {"id": "x", "action": {"type": "discrete", "n": 2}})
-    for seed, rewards in ((1, [0, 4, 2, 0, 0]), (2, [5])):
-        steps = len(rewards)
-        frames, actions = np.zeros((steps + 1, 2, 2, 3), np.uint8), np.zeros(steps, np.int64)
-        store.append(Episode(seed, frames, actions, np.array(rewards, np.float32), True, False), "hand")
-    assert payable([store], 2) == 5.0, "the short episode is rich"
-    assert payable([store], 1) == 5.0
-    lean = RolloutStore.create(tmp_path / "lean", store.environment)
-    lean.append(
-        Episode(
-            3,
-            np.zeros((6, 2, 2, 3), np.uint8),
-            np.zeros(5, np.int64),
-            np.array([0, 4, 2, 0, 0], np.float32),
-            True,
-            False,
-        ),
-        "hand",
-    )
-    assert payable([lean], 2) == 3.0
-    assert payable([lean], 5) == payable([lean], 9) == pytest.approx(6 / 5)
+def test_the_most_that_any_stretch_has_paid():
+    """Of stretches of two, 4 + 2 pays 3 a step; an episode of one step is over after it, and pays 5 of 2 steps."""
+    long, short = np.array([0, 4, 2, 0, 0], np.float32), np.array([5], np.float32)
+    assert payable([long], 2) == payable([short, long], 2) == 3.0
+    assert payable([short], 2) == 2.5 and payable([long, short], 1) == 5.0
+    assert payable([long], 5) == pytest.approx(6 / 5) and payable([long], 12) == pytest.approx(6 / 12)
+
+
+def test_what_a_stretch_pays_where_episodes_end():
+    """Every second step is an end: of three steps 1 + ½ + ¼ are lived through, and each pays 2."""
+    assert expected([4.0, 4.0], [2, 2], [True, True], 3) == pytest.approx(2 * (1 + 1 / 2 + 1 / 4) / 3)
+    assert expected([4.0, 4.0], [2, 2], [False, False], 3) == 2.0, "cut off, not over"
+    once = expected([8.0, 4.0], [4, 2], [True, False], 3)
+    assert once == pytest.approx(2 * (1 + 5 / 6 + 25 / 36) / 3), "one end in six steps"
+
+
+def test_a_dream_that_never_ends_flatters_where_each_step_pays_the_same():
+    """Rewards a step are those of the world, 4; what is wrong is that the dream's C lives on: 500, 700, 900 and 1,000
+    steps of 1,000, where games end after 100."""
+    real = expected([400.0] * 5, [100] * 5, [True] * 5, 1000)
+    assert real == pytest.approx(0.4, rel=0.001)
+    rounds = [Round(n, 0, 0.0, 400.0, 4 * lived / 1000, real, 4.0) for n, lived in enumerate((500, 700, 900, 1000))]
+    assert warnings_of(rounds[:3]) == []
+    (found,) = warnings_of(rounds)
+    assert "more and more for 3 rounds, now by 3.60 a step" in found

@@ -55,7 +55,7 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     settings["rounds"] = 6
     settings["validation"] |= {"episodes": 2, "patience": 2}
     settings["guard"] |= {"dreams": 8, "repair": ["temperature"]}
-    means, temperatures = iter((3.0, 5.0, 4.0, 2.0)), []
+    means, temperatures, held_against = iter((3.0, 5.0, 4.0, 2.0)), [], []
     played, learned = module.evaluate, module.train_controller
 
     def evaluate(run, **options):
@@ -70,7 +70,11 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "train_controller", train_controller)
-    monkeypatch.setattr(module, "payable", lambda *_: -100.0)  # any dream is too good
+    def payable(rewards, horizon):
+        held_against.append(len(list(rewards)))
+        return -100.0  # any dream is too good
+
+    monkeypatch.setattr(module, "payable", payable)
     rows = run_pipeline(settings)
     by_stage = {row.stage: row for row in rows}
     assert "C in the dream 4" in by_stage and "C in the dream 5" not in by_stage
@@ -81,6 +85,7 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert all(one["gap"] == one["dream_reward"] - one["real_reward"] for one in rounds)
     frames = [row.scores["frames"] for row in rows if row.stage.startswith(("collect", "validate"))]
     assert rounds[-1]["frames"] == sum(frames) > rounds[0]["frames"] > 0
+    assert held_against == [6, 9, 12, 15], "four episodes and then three a round, and the two that validate"
     assert temperatures == pytest.approx([1.15**times for times in range(4)])
     printed = capsys.readouterr().out
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import lightning
@@ -14,7 +14,6 @@ from ..envs.make import versions
 from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
-from ..rollouts.store import RolloutStore
 from ..tracking import Run, StageResult, pick_device
 from ..worlds.dream_env import dream_from_checkpoint
 from .driving import ACTORS
@@ -65,23 +64,34 @@ def score_dream(
     path = run.folder / "dream_scores.json"
     content = {"returns": returns.tolist(), "steps": steps.int().tolist()}
     write_json(path, {"summary": summary._asdict(), "horizon": horizon, "temperature": temperature, **content})
-    per_step = float(returns.sum() / steps.sum())
     return StageResult(
         int(steps.sum()),
         "steps",
         f"dream {summary}",
         {"scores": path},
-        {"mean": summary.mean, "sd": summary.sd, "steps": float(steps.mean()), "reward_per_step": per_step},
+        {"mean": summary.mean, "sd": summary.sd, "steps": float(steps.mean())},
     )
 
 
-def payable(stores: Sequence[RolloutStore], horizon: int) -> float:
-    """The highest mean reward a step over any `horizon` successive steps that the stores hold; whole episodes where
-    they are shorter, −∞ without any."""
+def payable(rewards: Iterable[np.ndarray], horizon: int) -> float:
+    """The most that any `horizon` successive steps have paid, for each of these steps.
+
+    rewards: those [T] of each episode; one that is shorter counts as a whole. −∞ without any.
+    """
     best = -float("inf")
-    for store in stores:
-        for entry in store.entries:
-            total = np.concatenate([[0.0], np.cumsum(store.read(entry).reward, dtype=np.float64)])
-            steps = min(horizon, len(total) - 1)
-            best = max(best, float((total[steps:] - total[:-steps]).max() / steps))
+    for reward in rewards:
+        total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
+        steps = min(horizon, len(reward))
+        best = max(best, float((total[steps:] - total[:-steps]).max() / horizon))
     return best
+
+
+def expected(returns: Sequence[float], steps: Sequence[int], terminated: Sequence[bool], horizon: int) -> float:
+    """What `horizon` steps from anywhere in such episodes pay on average, for each of these steps.
+
+    The mean reward of a step, times the share of `horizon` steps that is lived through where each step is the last one
+    as often as it was in these episodes: a constant hazard, to which an episode that was cut off adds no end.
+    """
+    hazard = sum(terminated) / sum(steps)
+    lived = (1 - (1 - hazard) ** horizon) / (hazard * horizon) if hazard else 1.0
+    return sum(returns) / sum(steps) * lived

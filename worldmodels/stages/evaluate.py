@@ -43,7 +43,7 @@ def evaluate(
 
     Give the checkpoint of any controller, or else a behaviour and its env. A checkpoint is always played in its own
     environment, but CarRacing as the stock class draws it unless `stock` is false. `seed` is the bootstrap's.
-    scores.json in the run folder has each track's return and all that is needed to repeat it.
+    scores.json in the run folder has each track's return and rewards, and all that is needed to repeat it.
     """
     pick_device(device)
     if split not in ("test", "validation"):
@@ -83,6 +83,7 @@ def evaluate(
             "returns": returns,
             "steps": [len(episode.reward) for episode in ordered],
             "terminated": [episode.terminated for episode in ordered],
+            "rewards": [episode.reward.astype(np.float64).round(4).tolist() for episode in ordered],
             "frames_at_most": steps * environment["action_repeat"],
             "environment": environment,
             "wrappers": {
@@ -103,7 +104,6 @@ def evaluate(
         {"scores": path},
         {
             **{name: getattr(summary, name) for name in ("mean", "sd", "low", "high", "n")},
-            "reward_per_step": sum(returns) / steps,
             "frames": steps * environment["action_repeat"],
         },
     )

@@ -16,7 +16,10 @@ DOUBT = 5.0  # the first price of disagreement, where there was none
 
 
 class Round(NamedTuple):
-    """What a round of the iterative procedure came to; rewards are means for a step of the policy."""
+    """What a round of the iterative procedure came to.
+
+    Rewards are means for each step of a dream's horizon; what lies behind an end pays nothing, in either world.
+    """
 
     number: int
     frames: int  # real ones so far, all of them
@@ -24,7 +27,7 @@ class Round(NamedTuple):
     validation: float | None = None  # mean return of C on validation tracks
     dream_reward: float | None = None  # of C in the dream
     real_reward: float | None = None  # of C on validation tracks
-    payable: float | None = None  # the most that any stretch as long as a dream has paid
+    payable: float | None = None  # the most that any real stretch as long as a dream has paid
 
     @property
     def gap(self) -> float | None:
@@ -44,7 +47,8 @@ def warnings_of(rounds: Sequence[Round]) -> list[str]:
         )
     gaps = [one.gap for one in rounds[-GROWING - 1 :]]
     known = [gap for gap in gaps if gap is not None]
-    if len(known) == GROWING + 1 and all(later > earlier for earlier, later in itertools.pairwise(known)):
+    grows = len(known) == GROWING + 1 and all(later > earlier for earlier, later in itertools.pairwise(known))
+    if grows and known[-1] > 0:  # a dream that was too hard and is less so flatters nobody
         found.append(f"the dream has flattered C more and more for {GROWING} rounds, now by {known[-1]:.2f} a step")
     return found
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +19,7 @@ from ..tracking import figure, pick_device
 from .collect import collect
 from .controller import train_controller
 from .diagnosis import diagnose_memory, diagnose_vision
-from .dream_score import payable, score_dream
+from .dream_score import expected, payable, score_dream
 from .evaluate import evaluate
 from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
 from .memory import train_mdnrnn
@@ -292,6 +296,8 @@ def _looked_at(
     settings = pipeline.settings
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
     found: dict[str, float] = {}
+    horizon = plan["controller"]["horizon"]
+    rewards: Iterable[np.ndarray] = _rewards(stores)
     if settings["validation"]["episodes"]:
         looking = {"split": "validation", "episodes": settings["validation"]["episodes"], "stock": False}
         looking |= {**_vector(env), "seed": seed, "device": device}
@@ -299,20 +305,32 @@ def _looked_at(
         several = {f", {path.stem}": made._replace(controller=path) for path in made.snapshots}
         for name, one in (several or {"": made}).items():
             row = pipeline.stage(f"validate C{label}{name}", evaluate, _checkpoint_of(one), **looking)
-            played.append((one, row.scores))
-        made, scores = max(reversed(played), key=lambda pair: pair[1]["mean"])  # of equals the one that learned longer
-        found |= {"validation": scores["mean"], "real_reward": scores["reward_per_step"]}
+            played.append((one, row))
+        # of equals the one that learned longer
+        made, row = max(reversed(played), key=lambda pair: pair[1].scores["mean"])
+        real = json.loads(Path(row.artefacts["scores"]).read_text())
+        found |= {"validation": row.scores["mean"]}
+        found["real_reward"] = expected(real["returns"], real["steps"], real["terminated"], horizon)
+        rewards = itertools.chain(rewards, map(np.array, real.get("rewards", ())))  # older files have none
     if settings["world"] == "dream" and settings["guard"]["dreams"]:
-        dreaming = {name: plan["controller"][name] for name in ("horizon", "temperature")}
+        dreaming = {"horizon": horizon, "temperature": plan["controller"]["temperature"]}
         inputs: Inputs = {"checkpoint": made.controller, "memory": made.memory}
         dreams = settings["guard"]["dreams"]
         row = pipeline.stage(
             f"dream of C{label}", score_dream, inputs, dreams=dreams, **dreaming, seed=seed, device=device
         )
-        found["dream_reward"] = row.scores["reward_per_step"]
-        found["payable"] = payable([RolloutStore.open(store) for store in stores], dreaming["horizon"])
+        found["dream_reward"] = row.scores["mean"] / horizon
+        found["payable"] = payable(rewards, horizon)
     frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in pipeline.rows)
     return made, Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
+
+
+def _rewards(stores: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Those of each episode that the stores hold [T]."""
+    for folder in stores:
+        store = RolloutStore.open(folder)
+        for entry in store.entries:
+            yield store.read(entry).reward
 
 
 def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:
