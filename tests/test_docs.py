@@ -125,8 +125,9 @@ def test_commands_are_valid(page, configs):
 
 @every_page
 def test_braces_are_quoted(page):
-    """Bash makes two words of {a:1,b:2}."""
-    for command in re.findall(r"python scripts/[^`\n]*", page.read_text().replace("\\\n", " ")):
+    """Bash makes two words of {a:1,b:2}, in a command and in an override that stands alone."""
+    text = page.read_text().replace("\\\n", " ")
+    for command in re.findall(r"python scripts/[^`\n]*", text) + re.findall(r"`('?\+*[\w.]+=\{[^`\n]*)`", text):
         assert not re.search(r"\{[^}]*,[^}]*\}", re.sub(r"'[^']*'", "", command)), command
 
 

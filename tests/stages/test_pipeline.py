@@ -70,6 +70,7 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "train_controller", train_controller)
+
     def payable(rewards, horizon):
         held_against.append(len(list(rewards)))
         return -100.0  # any dream is too good

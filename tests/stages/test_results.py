@@ -8,26 +8,24 @@ import pytest
 
 from worldmodels.errors import UserError
 from worldmodels.evaluation.plots import band, on_one_axis
-from worldmodels.stages.results import (
-    MEDIA,
-    PAGES,
-    PLOTS,
+from worldmodels.stages.results import DRAWN, MEDIA, PAGES, PLOTS, pictures, rebuild, rewritten
+from worldmodels.stages.study import curve_of, differing, parts_of
+from worldmodels.stages.tables import (
     TASKS,
     WITHOUT_MEMORY,
     comparisons,
+    ended_by,
+    ends,
     memories,
     model_free,
-    picture_of,
-    rebuild,
-    rewritten,
-    studies,
+    rounds,
+    scores,
     temperatures,
     visions,
     what_c_sees,
     world_models,
     worlds,
 )
-from worldmodels.stages.study import curve_of, differing, parts_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,9 +36,11 @@ def test_pages_show_what_results_hold(page):
     assert rewritten(text, ROOT) == text, "run: make results"
 
 
-def test_each_task_has_its_picture():
-    for task in studies(ROOT):
-        assert (ROOT / MEDIA / picture_of(task)).exists(), "run: make results"
+def test_pictures_show_what_results_hold():
+    drawn = json.loads((ROOT / DRAWN).read_text())
+    assert {name: picture.drawn(ROOT / MEDIA / name) for name, picture in pictures(ROOT).items()} == drawn, (
+        "run: make results"
+    )
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "results" / "studies").glob("*.json")))
@@ -80,7 +80,7 @@ def test_every_study_names_what_the_tables_need(study):
 def test_pages_and_pictures_of_a_study_by_hand(tmp_path):
     curve = [[10, 0.0], [20, 1.0], [30, 4.0]]
     seeds = {
-        str(number): {"returns": [score, score + 2], "env_steps": 30, "seconds": 90, "curve": curve}
+        str(number): {"returns": [score, score + 2], "env_steps": 30, "seconds": 90, "curve": curve, "processor": "X"}
         for number, score in enumerate((1.0, 3.0, 5.0))
     }
     study = {"task": "Pong", "title": "A2C", "target": 3, "every_seed": True, "seeds": seeds, "settings": {}}
@@ -89,28 +89,36 @@ def test_pages_and_pictures_of_a_study_by_hand(tmp_path):
     (tmp_path / MEDIA).mkdir(parents=True)
     for page in PAGES:
         (tmp_path / page).write_text("before\n<!-- results: model_free -->\nold\n<!-- end -->\nafter\n")
-    written = rebuild(tmp_path)
-    assert written[-1] == tmp_path / MEDIA / "curves_pong.png" and written[-1].stat().st_size > 1000
+    *_, picture, drawn = rebuild(tmp_path)
+    assert picture == tmp_path / MEDIA / "curves_pong.png" and picture.stat().st_size > 1000
+    before = json.loads(drawn.read_text())["curves_pong.png"]
+    seeds["0"]["curve"] = [[10, 1.0], [30, 4.0]]
+    (tmp_path / "results" / "studies" / "one.json").write_text(json.dumps(study))
+    now = pictures(tmp_path)["curves_pong.png"].drawn(picture)
+    assert now["shown"] != before["shown"] and now["file"] == before["file"], "a stale picture is found"
+    picture.write_bytes(b"another")
+    assert pictures(tmp_path)["curves_pong.png"].drawn(picture)["file"] != before["file"]
     page = (tmp_path / PAGES[0]).read_text()
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
-    assert "| Pong | A2C | 30 | 2.0, 4.0, 6.0 | 4.0 ± 2.0 |" in page and "≥ 3, missed | 1.5 |" in page
+    assert "| Pong | A2C | 30 | 2.0, 4.0, 6.0 | 4.0 ± 2.0 |" in page and "≥ 3, missed | 1.5, X |" in page
     with pytest.raises(UserError, match="unknown block 'other'"):
         rewritten("<!-- results: other -->\n<!-- end -->", tmp_path)
 
 
 def test_world_models_stand_before_model_free_and_published_scores(tmp_path):
     (tmp_path / "results" / "studies").mkdir(parents=True)
-    for name, rounds, scores in (("a", 0, (700.0, 720.0)), ("b", 2, (900.0, 910.0, 950.0))):
+    for name, number, means in (("a", 0, (700.0, 720.0)), ("b", 2, (900.0, 910.0, 950.0))):
         seeds = {
-            str(n): {"returns": [s, s], "env_steps": 5000, "seconds": 60, "curve": []} for n, s in enumerate(scores)
+            str(n): {"returns": [s, s], "env_steps": 5000, "seconds": 60 + 600 * n, "curve": [], "processor": machine}
+            for n, (s, machine) in enumerate(zip(means, ("Intel(R) Xeon(R) Processor, 1 core", "Y", "Y")))
         }
         study = {"task": "CarRacing-v3", "title": name, "target": 906, "every_seed": False, "seeds": seeds}
         path = tmp_path / "results" / "studies" / f"{name}.json"
-        path.write_text(json.dumps({**study, "settings": {"rounds": rounds}}))
+        path.write_text(json.dumps({**study, "settings": {"rounds": number}}))
     rows = world_models(tmp_path).splitlines()[2:]
     assert rows[0].startswith("| b | 5,000 | 900, 910, 950 | 920 ± 26 | 920 (")
-    assert rows[0].endswith("| ≥ 906 | 1.0 |")
-    assert rows[1].startswith("| a |") and rows[1].endswith("| ≥ 906, missed | 1.0 |")
+    assert rows[0].endswith("| ≥ 906 | 1.0, Intel Xeon, 1 core; 11 to 21, Y |")
+    assert rows[1].startswith("| a |") and rows[1].endswith("| ≥ 906, missed | 1.0, Intel Xeon, 1 core; 11, Y |")
     assert "906 ± 21" in rows[2] and "| b |" not in model_free(tmp_path)
 
 
@@ -118,12 +126,13 @@ def test_what_c_sees_has_a_table_for_each_task(tmp_path):
     (tmp_path / "results" / "studies").mkdir(parents=True)
     for number, task in enumerate(WITHOUT_MEMORY):
         seeds = {"0": {"returns": [10.0 + number, 20.0], "env_steps": 5000, "seconds": 90, "curve": []}}
+        seeds["0"]["processor"] = "X"
         study = {"task": task, "title": "z alone", "target": None, "every_seed": False, "seeds": seeds}
         path = tmp_path / "results" / "studies" / f"{number}.json"
         path.write_text(json.dumps({**study, "settings": {"rounds": 1}}))
     plain, black = what_c_sees(tmp_path).split("\n\n")
     assert plain.startswith(f"| {WITHOUT_MEMORY[0]} |") and black.startswith(f"| {WITHOUT_MEMORY[1]} |")
-    assert "| z alone | 5,000 | 15.0 | 15 (its tracks ± 7) | one seed | report | 1.5 |" in plain
+    assert "| z alone | 5,000 | 15.0 | 15 (its tracks ± 7) | one seed | report | 1.5, X |" in plain
     assert world_models(tmp_path).count("z alone") == 0
 
 
@@ -148,6 +157,41 @@ def test_a_table_of_temperatures_by_hand(tmp_path):
     path = tmp_path / "results" / "temperatures" / "one.json"
     path.write_text(json.dumps({**sweep, "task": "CarRacing-v3"}))
     assert "paper" not in temperatures(tmp_path) and "210" not in temperatures(tmp_path)
+
+
+def test_ends_by_hand(tmp_path):
+    """A chance of ½ each step: after one, two and three steps ½, ¾ and ⅞ have ended."""
+    assert ended_by([0.5] * 3, [1, 3, 30]) == [0.5, 0.875] and ends(tmp_path).count("\n") == 1
+    memory = {"parameters": 1234, "nll": {"mixture": -0.5, "one_gaussian": 0.25, "as_before": 1.0}}
+    memory |= {"calibration": {"coverage": [0.5, 0.899]}, "ends": {"ended": [0.5] * 10, "end_chance": [0.0] * 10}}
+    controllers = [{"learner": "a2c", "temperature": 1.0, "dream": [1.0, 3.0], "real": [1.0, 1.0]}]
+    sweep = {"name": "one", "task": "Doom", "controllers": controllers, "random": [2.0, 4.0], "memory": memory}
+    write_comparison(tmp_path, "temperatures", sweep)
+    line = "| Doom, 1,234 parameters | -0.500 | 0.250 | 1.000 | 50.0, 89.9 | 50, 100 | 0, 0 |"
+    assert ends(tmp_path).splitlines()[-1] == line
+    assert drawn(tmp_path) == ["temperatures_one.png"]
+
+
+def test_rounds_and_scores_by_hand(tmp_path):
+    """A C of the dream with two rounds, and a model-free one, which has none."""
+    looked = {"seconds": 1.0, "payable": 4.0}
+    rows = [
+        {"number": 1, "frames": 100, "validation": 5.0, "dream_reward": 0.5, "real_reward": 1.254, **looked},
+        {"number": 2, "frames": 200, "validation": 9.0, "dream_reward": 2.0, "real_reward": 1.0, **looked},
+    ]
+    one = {"returns": [6.0, 8.0], "env_steps": 200, "seconds": 60, "curve": [[1, 0.0], [2, 1.0]], "processor": "X"}
+    folder = tmp_path / "results" / "studies"
+    folder.mkdir(parents=True)
+    for name, seed, number in (("dream", {**one, "rounds": rows}, 2), ("a2c", one, 0)):
+        study = {"task": "CarRacing-v3", "title": name, "target": None, "every_seed": False, "seeds": {"3": seed}}
+        (folder / f"{name}.json").write_text(json.dumps({**study, "settings": {"rounds": number}}))
+    head, _, *lines = rounds(tmp_path).splitlines()
+    assert head.endswith("| round 1 | round 2 |") and lines == ["| dream, seed 3 | 0.50, 1.25 | 2.00, 1.00 |"]
+    assert scores(tmp_path) == {
+        "a2c": {"tests": [(200, 7.0)], "validations": []},
+        "dream": {"tests": [(200, 7.0)], "validations": [[(100, 5.0), (200, 9.0)]]},
+    }
+    assert drawn(tmp_path) == ["curves_carracing_v3.png", "scores_carracing.png", "rounds.png"]
 
 
 def kept(root):

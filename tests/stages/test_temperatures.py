@@ -22,8 +22,13 @@ def test_a_sweep_of_temperatures(small, tmp_path):
     finished = Path(settings["runs"]) / "pipeline" / "small" / "finished.json"
     rows = [one["row"]["stage"] for one in json.loads(finished.read_text()).values()]
     assert rows.count("V") == rows.count("M") == 1 and "dream of C, cmaes, τ 1.2" in rows
+    assert found["memory"]["steps"] == [1] and found["vision"]["frames"] == 32
+    assert all(len(each) == settings["diagnosis"]["horizon"] for each in found["memory"]["ends"].values())
     before = finished.read_bytes()
     assert json.loads(sweep_temperature(settings).read_text()) == found and finished.read_bytes() == before
+    kept = tmp_path / "results" / "small.json"
+    kept.write_text(json.dumps({key: value for key, value in found.items() if key != "memory"}))
+    assert json.loads(sweep_temperature(settings).read_text()) == found, "M of an older file is diagnosed as well"
     with pytest.raises(UserError, match="nothing to compare"):
         sweep_temperature({**settings, "temperatures": []})
     with pytest.raises(UserError, match="dreams is 3 there, 4 here"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,62 @@ def learning_curves(path: Path, title: str, algorithms: Mapping[str, Sequence[An
     _write(figure, path)
 
 
+def scores_plot(path: Path, title: str, studies: Mapping[str, Any]) -> None:
+    """Returns of mean actions against the real frames that they took: a dot for each seed on test tracks, and for C's
+    of the dream a line for each on validation tracks, round by round."""
+    pyplot = canvas()
+    figure, axes = pyplot.subplots(figsize=(10, 4.6), layout="constrained")
+    by_score = sorted(studies.items(), key=lambda item: -np.mean([score for _, score in item[1]["tests"]]))
+    for (name, found), color, marker in zip(
+        by_score, itertools.cycle(pyplot.cm.tab10.colors), itertools.cycle("osD^vPX")
+    ):
+        x, y = np.array(found["tests"]).T
+        label = f"{name}: {y.mean():.0f}"
+        axes.plot(x, y, ls="", marker=marker, ms=5, color=color, label=label)
+        for line in found["validations"]:
+            axes.plot(*np.array(line).T, color=color, lw=0.8, alpha=0.6)
+    low, high = axes.get_xlim()
+    axes.set(xlabel="real frames, all of them, in millions", ylabel="return", xscale="log")
+    ticks = [million for million in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if low <= 1e6 * million <= high]
+    axes.set_xticks([1e6 * million for million in ticks], [f"{million:g}" for million in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.suptitle(title, fontsize=11)
+    _write(figure, path)
+
+
+def rounds_plot(path: Path, studies: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a step pays C after each round, in the dream and on validation tracks, and the difference; a line a seed."""
+    pyplot = canvas()
+    figure, (pays, gap) = pyplot.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
+    for color, (name, seeds) in zip(itertools.cycle(pyplot.cm.tab10.colors), studies.items()):
+        for number, rounds in enumerate(seeds.values()):
+            x = [one["number"] for one in rounds]
+            dream, real = (np.array([one[f"{where}_reward"] for one in rounds]) for where in ("dream", "real"))
+            label = None if number else name
+            pays.plot(x, dream, color=color, lw=1, label=label and f"{label}: dream")
+            pays.plot(x, real, color=color, lw=1, ls="--", label=label and "validation tracks")
+            gap.plot(x, dream - real, color=color, lw=1, label=label)
+    gap.axhline(0, color="0.3", ls=":", lw=1)
+    pays.set(xlabel="round", ylabel="reward a step", ylim=(0, None))
+    gap.set(xlabel="round", ylabel="dream less real")
+    for axes in (pays, gap):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    _write(figure, path)
+
+
 def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
-    """What controllers earn in the dreams of their temperatures, and for real: means with 95 % intervals."""
+    """What controllers earn in the dreams of their temperatures, and for real: means with 95 % intervals; and when
+    episodes end for M, see `_ends`, where it was diagnosed."""
     pyplot = canvas()
     learners = list(dict.fromkeys(one["learner"] for one in sweep["controllers"]))
-    figure, panels = pyplot.subplots(
-        1, len(learners), figsize=(4.2 * len(learners), 3.6), sharey=True, squeeze=False, layout="constrained"
-    )
+    memory = sweep.get("memory")
+    columns = len(learners) + bool(memory)
+    figure, panels = pyplot.subplots(1, columns, figsize=(4.2 * columns, 3.6), squeeze=False, layout="constrained")
     for axes, name in zip(panels[0], learners):
+        axes.sharey(panels[0][0])
         own = sorted(
             (one for one in sweep["controllers"] if one["learner"] == name), key=lambda one: one["temperature"]
         )
@@ -82,6 +131,8 @@ def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(fontsize=8)
+    if memory:
+        _ends(panels[0][-1], memory["ends"])
     _write(figure, path)
 
 
@@ -181,22 +232,28 @@ def horizon_plot(path: Path, errors: Mapping[str, Sequence[float]]) -> None:
 
 
 def outcomes_plot(path: Path, predicted: np.ndarray, real: np.ndarray, errors: Mapping[str, Sequence[float]]) -> None:
-    """Rewards one step ahead, predicted against real [N]; and the share of episodes that have ended, as M's chances
-    have it in the dream and as it really was (Kaplan and Meier 1958), against the steps since M was left alone."""
+    """Rewards one step ahead, predicted against real [N]; and when episodes end, see `_ends`."""
     pyplot = canvas()
     figure, (reward, end) = pyplot.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained")
     reward.plot(real, predicted, ls="", marker=".", ms=3, alpha=0.25)
     ends = [min(predicted.min(), real.min()), max(predicted.max(), real.max())]
     reward.plot(ends, ends, color="0.3", ls=":", lw=1, label="as it came")
     reward.set(title="reward, one step ahead", xlabel="real", ylabel="predicted by M")
+    reward.grid(alpha=0.3)
+    reward.legend(fontsize=8)
+    _ends(end, errors)
+    _write(figure, path)
+
+
+def _ends(axes: Any, errors: Mapping[str, Sequence[float]]) -> None:
+    """The share of episodes that have ended, as M's chances have it in the dream and as it really was (Kaplan and Meier
+    1958), against the steps since M was left alone."""
     for name, label in (("end_chance", "M, left alone"), ("ended", "real")):
         hazards = np.asarray(errors[name])
-        end.plot(np.arange(1, len(hazards) + 1), 1 - np.cumprod(1 - hazards), label=label)
-    end.set(title="episodes that have ended", xlabel="steps of the dream", ylabel="share", ylim=(-0.02, 1.02))
-    for axes in (reward, end):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    _write(figure, path)
+        axes.plot(np.arange(1, len(hazards) + 1), 1 - np.cumprod(1 - hazards), label=label)
+    axes.set(title="episodes that have ended", xlabel="steps of the dream", ylabel="share", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
 
 
 def error_strip(errors: Mapping[str, Sequence[float]], width: int, height: int = 220) -> np.ndarray:

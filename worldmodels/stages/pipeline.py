@@ -76,11 +76,18 @@ def run_pipeline(settings: dict[str, Any]) -> list[Row]:
     score_random(pipeline)
     seeded = {"seed": settings["seed"], "device": settings["device"]}
     pipeline.stage("video", dream_video, _checkpoint_of(best), **settings["video"], **seeded)
-    looking = dict(settings["diagnosis"])
-    models: Inputs = {"stores": list(stores), "vision": best.vision}
-    pipeline.stage("diagnosis of V", diagnose_vision, models, frames=looking.pop("frames"), **seeded)
-    pipeline.stage("diagnosis of M", diagnose_memory, {**models, "memory": best.memory}, **looking, **seeded)
+    diagnose(pipeline, best, stores)
     return pipeline.rows
+
+
+def diagnose(pipeline: Pipeline, made: Made, stores: list[Path]) -> tuple[Row, Row]:
+    """V and M on the stores' held-out episodes."""
+    looking = dict(pipeline.settings["diagnosis"])
+    seeded = {"seed": pipeline.settings["seed"], "device": pipeline.settings["device"]}
+    models: Inputs = {"stores": list(stores), "vision": made.vision}
+    vision = pipeline.stage("diagnosis of V", diagnose_vision, models, frames=looking.pop("frames"), **seeded)
+    models |= {"memory": made.memory}
+    return vision, pipeline.stage("diagnosis of M", diagnose_memory, models, **looking, **seeded)
 
 
 def play_rounds(pipeline: Pipeline) -> tuple[list[Round], Made, list[Path]]:

@@ -13,13 +13,15 @@ from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
 from .dream_score import score_dream
 from .evaluate import returns_in
-from .pipeline import Made, dreams_with_rivals, learn, score, score_random, world_model
+from .pipeline import Made, diagnose, dreams_with_rivals, learn, score, score_random, world_model
 from .resumable import Inputs, Pipeline
 from .study import circumstances, heading, recorded
+from .variants import memory_figures, vision_figures
 
 
 def sweep_temperature(settings: dict[str, Any]) -> Path:
-    """Collect, V and M once; then each of `learners` at each of `temperatures`; returns the JSON in `results`.
+    """Collect, V and M once, and both diagnosed; then each of `learners` at each of `temperatures`; returns the JSON in
+    `results`.
 
     learners: for each name the settings `algo` and `policy`. A controller is scored over `dreams` dreams at the
     temperature that it learned at, and on held-out real episodes. Each one's scores are written as they come; run again
@@ -40,13 +42,16 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     kept = {(one["learner"], one["temperature"]): one for one in recorded(path, own).get("controllers", [])}
     pipeline = Pipeline(settings["name"], settings)
     plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
-    made = world_model(pipeline, plan, 0, Made(), [])
-    content = {
-        **heading(pipeline, f"python scripts/sweep_temperature.py preset={settings['name']}", own),
-        "random": returns_in(score_random(pipeline).artefacts["scores"]),
-        **circumstances(),
-    }
+    stores: list[Path] = []
+    made = world_model(pipeline, plan, 0, Made(), stores)
+    begun = heading(pipeline, f"python scripts/sweep_temperature.py preset={settings['name']}", own)
+    vision, memory = diagnose(pipeline, made, stores)
+    content = {**begun, "vision": vision_figures(vision), "memory": memory_figures(memory)}
+    content |= {"random": returns_in(score_random(pipeline).artefacts["scores"]), **circumstances()}
     path.parent.mkdir(parents=True, exist_ok=True)
+    if kept:
+        content["controllers"] = [kept[key] for key in sorted(kept)]
+        write_json(path, content)
     for name, learner in learners.items():
         for temperature in temperatures:
             if (name, temperature) in kept:

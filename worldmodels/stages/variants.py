@@ -55,10 +55,7 @@ def _visions(pipeline: Pipeline) -> Work:
         inputs: Inputs = {"stores": [*stores], "vision": Path(trained.artefacts["checkpoint"])}
         looking = {key: settings[key] for key in ("frames", "seed", "device")}
         row = pipeline.stage(f"diagnosis of V, {name}", diagnose_vision, inputs, **looking)
-        figures = json.loads(Path(row.artefacts["diagnosis"]).read_text())
-        figures["kl_per_dimension"].sort(reverse=True)
-        del figures["variance"]  # not in that order
-        return Diagnosed(trained, row, figures)
+        return Diagnosed(trained, row, vision_figures(row))
 
     return work
 
@@ -73,18 +70,32 @@ def _memories(pipeline: Pipeline) -> Work:
         inputs: Inputs = {"stores": [*stores], "vision": vision, "memory": Path(trained.artefacts["checkpoint"])}
         looking = {key: settings[key] for key in (*LOOKING, "seed", "device")}
         row = pipeline.stage(f"diagnosis of M, {name}", diagnose_memory, inputs, **looking)
-        found = json.loads(Path(row.artefacts["diagnosis"]).read_text())
-        alone = found["left_alone"]
-        steps = [step for step in SHOWN if step <= len(alone["windows"])]
-        figures = {
-            "parameters": found["parameters"],
-            **found["one_step_ahead"],
-            "steps": steps,
-            "left_alone": {error: [values[step - 1] for step in steps] for error, values in alone.items()},
-        }
-        return Diagnosed(trained, row, figures)
+        return Diagnosed(trained, row, memory_figures(row))
 
     return work
+
+
+def vision_figures(row: Row) -> dict[str, Any]:
+    """What a diagnosis of V has to show; the KL of its dimensions with the highest first."""
+    figures = json.loads(Path(row.artefacts["diagnosis"]).read_text())
+    figures["kl_per_dimension"].sort(reverse=True)
+    del figures["variance"]  # not in that order
+    return figures
+
+
+def memory_figures(row: Row) -> dict[str, Any]:
+    """What a diagnosis of M has to show; of its errors when left alone those after `steps` steps."""
+    found = json.loads(Path(row.artefacts["diagnosis"]).read_text())
+    alone = found["left_alone"]
+    steps = [step for step in SHOWN if step <= len(alone["windows"])]
+    return {
+        "parameters": found["parameters"],
+        **found["one_step_ahead"],
+        "steps": steps,
+        "left_alone": {error: [values[step - 1] for step in steps] for error, values in alone.items()},
+        # of all that had not ended before, step by step: really, and by M's chances
+        "ends": {name: alone[name] for name in ("ended", "end_chance")},
+    }
 
 
 def _compare(
