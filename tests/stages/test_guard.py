@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worldmodels.stages.dream_score import expected, payable
+from worldmodels.stages.dream_score import Paid, expected, payable, stretches
 from worldmodels.stages.guard import Round, out_of_patience, repaired, warnings_of
 
 
@@ -50,28 +50,38 @@ def test_patience():
         assert out_of_patience(scores, patience) == over
 
 
+def paid(*rewards, ended=True):
+    return Paid(np.array(rewards, np.float32), ended)
+
+
 def test_the_most_that_any_stretch_has_paid():
     """Of stretches of two, 4 + 2 pays 3 a step; an episode of one step is over after it, and pays 5 of 2 steps."""
-    long, short = np.array([0, 4, 2, 0, 0], np.float32), np.array([5], np.float32)
+    long, short = paid(0, 4, 2, 0, 0), paid(5)
     assert payable([long], 2) == payable([short, long], 2) == 3.0
     assert payable([short], 2) == 2.5 and payable([long, short], 1) == 5.0
     assert payable([long], 5) == pytest.approx(6 / 5) and payable([long], 12) == pytest.approx(6 / 12)
+    assert payable([paid(0, 4, 2, 0, 0, ended=False)], 12) == pytest.approx(6 / 5), "cut off, it might have gone on"
+    assert payable([], 2) == -float("inf")
 
 
-def test_what_a_stretch_pays_where_episodes_end():
-    """Every second step is an end: of three steps 1 + ½ + ¼ are lived through, and each pays 2."""
-    assert expected([4.0, 4.0], [2, 2], [True, True], 3) == pytest.approx(2 * (1 + 1 / 2 + 1 / 4) / 3)
-    assert expected([4.0, 4.0], [2, 2], [False, False], 3) == 2.0, "cut off, not over"
-    once = expected([8.0, 4.0], [4, 2], [True, False], 3)
-    assert once == pytest.approx(2 * (1 + 5 / 6 + 25 / 36) / 3), "one end in six steps"
+def test_what_a_stretch_pays_from_any_step_on():
+    """Three steps from the first, second, third and fourth of 1 2 3 4 on: 6, 9, 7, 4, where it ends; where it is cut
+    off, the last two go on with 3½ and 4 a step."""
+    assert stretches(paid(1, 2, 3, 4), 3) == pytest.approx([2, 3, 7 / 3, 4 / 3])
+    assert stretches(paid(1, 2, 3, 4, ended=False), 3) == pytest.approx([2, 3, 3.5, 4])
+    assert expected([paid(1, 2, 3, 4), paid(8)], 3) == pytest.approx((26 / 3 + 8 / 3) / 5)
 
 
 def test_a_dream_that_never_ends_flatters_where_each_step_pays_the_same():
     """Rewards a step are those of the world, 4; what is wrong is that the dream's C lives on: 500, 700, 900 and 1,000
-    steps of 1,000, where games end after 100."""
-    real = expected([400.0] * 5, [100] * 5, [True] * 5, 1000)
-    assert real == pytest.approx(0.4, rel=0.001)
-    rounds = [Round(n, 0, 0.0, 400.0, 4 * lived / 1000, real, 4.0) for n, lived in enumerate((500, 700, 900, 1000))]
+    steps of 1,000, where games end after 100: from anywhere in them on, after 50½."""
+    real = expected([paid(*[4.0] * 100)] * 5, 1000)
+    assert real == pytest.approx(4 * 50.5 / 1000)
+    rounds = [
+        Round(n, 0, 0.0, 400.0, 4 * lived / 1000, real, 4.0, 1000) for n, lived in enumerate((500, 700, 900, 1000))
+    ]
     assert warnings_of(rounds[:3]) == []
     (found,) = warnings_of(rounds)
-    assert "more and more for 3 rounds, now by 3.60 a step" in found
+    assert "more and more for 3 rounds, now by 3.80 a step" in found
+    repaired_since = [rounds[0]._replace(horizon=1300), *rounds[1:]]
+    assert warnings_of(repaired_since) == [], "dreams of another length cannot be compared"

@@ -86,7 +86,7 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert all(one["gap"] == one["dream_reward"] - one["real_reward"] for one in rounds)
     frames = [row.scores["frames"] for row in rows if row.stage.startswith(("collect", "validate"))]
     assert rounds[-1]["frames"] == sum(frames) > rounds[0]["frames"] > 0
-    assert held_against == [6, 9, 12, 15], "four episodes and then three a round, and the two that validate"
+    assert held_against == [6, 11, 16, 21], "four episodes and then three a round, and two that validate"
     assert temperatures == pytest.approx([1.15**times for times in range(4)])
     printed = capsys.readouterr().out
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed

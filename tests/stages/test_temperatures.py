@@ -27,8 +27,14 @@ def test_a_sweep_of_temperatures(small, tmp_path):
     before = finished.read_bytes()
     assert json.loads(sweep_temperature(settings).read_text()) == found and finished.read_bytes() == before
     kept = tmp_path / "results" / "small.json"
-    kept.write_text(json.dumps({key: value for key, value in found.items() if key != "memory"}))
-    assert json.loads(sweep_temperature(settings).read_text()) == found, "M of an older file is diagnosed as well"
+    older = {key: value for key, value in found.items() if key not in ("memory", "memory_sha256", "diagnosis")}
+    kept.write_text(json.dumps({**older, "date": "before"}))
+    again = json.loads(sweep_temperature(settings).read_text())
+    assert again == {**found, "date": "before"}, "M of an older file is diagnosed as well"
+    kept.write_text(json.dumps({**found, "memory_sha256": "another"}))
+    with pytest.raises(UserError, match="memory_sha256 is another there"):
+        sweep_temperature(settings)
+    kept.write_text(json.dumps(found))
     with pytest.raises(UserError, match="nothing to compare"):
         sweep_temperature({**settings, "temperatures": []})
     with pytest.raises(UserError, match="dreams is 3 there, 4 here"):

@@ -100,7 +100,7 @@ def rounds_plot(path: Path, studies: Mapping[str, Mapping[str, Any]]) -> None:
             pays.plot(x, real, color=color, lw=1, ls="--", label=label and "validation tracks")
             gap.plot(x, dream - real, color=color, lw=1, label=label)
     gap.axhline(0, color="0.3", ls=":", lw=1)
-    pays.set(xlabel="round", ylabel="reward a step", ylim=(0, None))
+    pays.set(xlabel="round", ylabel="reward a step")
     gap.set(xlabel="round", ylabel="dream less real")
     for axes in (pays, gap):
         axes.grid(alpha=0.3)
@@ -117,7 +117,9 @@ def temperature_plot(path: Path, sweep: Mapping[str, Any]) -> None:
     columns = len(learners) + bool(memory)
     figure, panels = pyplot.subplots(1, columns, figsize=(4.2 * columns, 3.6), squeeze=False, layout="constrained")
     for axes, name in zip(panels[0], learners):
-        axes.sharey(panels[0][0])
+        if axes is not panels[0][0]:
+            axes.sharey(panels[0][0])
+            axes.tick_params(labelleft=False)
         own = sorted(
             (one for one in sweep["controllers"] if one["learner"] == name), key=lambda one: one["temperature"]
         )

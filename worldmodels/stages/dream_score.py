@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import lightning
 import numpy as np
@@ -73,25 +74,31 @@ def score_dream(
     )
 
 
-def payable(rewards: Iterable[np.ndarray], horizon: int) -> float:
-    """The most that any `horizon` successive steps have paid, for each of these steps.
+class Paid(NamedTuple):
+    """What an episode paid."""
 
-    rewards: those [T] of each episode; one that is shorter counts as a whole. −∞ without any.
+    reward: np.ndarray  # [T]
+    terminated: bool  # it ended by itself, and was not cut off
+
+
+def stretches(episode: Paid, horizon: int) -> np.ndarray:
+    """What `horizon` steps from each step on pay, for each of these steps [T].
+
+    Nothing is paid behind an end. Behind a cut nobody knows: what came before it counts for the rest.
     """
-    best = -float("inf")
-    for reward in rewards:
-        total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
-        steps = min(horizon, len(reward))
-        best = max(best, float((total[steps:] - total[:-steps]).max() / horizon))
-    return best
+    total = np.concatenate([[0.0], np.cumsum(episode.reward, dtype=np.float64)])
+    begins = np.arange(len(episode.reward))
+    steps = np.minimum(len(begins) - begins, horizon)
+    return (total[begins + steps] - total[begins]) / (horizon if episode.terminated else steps)
 
 
-def expected(returns: Sequence[float], steps: Sequence[int], terminated: Sequence[bool], horizon: int) -> float:
-    """What `horizon` steps from anywhere in such episodes pay on average, for each of these steps.
+def expected(episodes: Iterable[Paid], horizon: int) -> float:
+    """What `horizon` steps pay on average, for each of these steps, from any step of the episodes on."""
+    return float(np.concatenate([stretches(one, horizon) for one in episodes]).mean())
 
-    The mean reward of a step, times the share of `horizon` steps that is lived through where each step is the last one
-    as often as it was in these episodes: a constant hazard, to which an episode that was cut off adds no end.
-    """
-    hazard = sum(terminated) / sum(steps)
-    lived = (1 - (1 - hazard) ** horizon) / (hazard * horizon) if hazard else 1.0
-    return sum(returns) / sum(steps) * lived
+
+def payable(episodes: Iterable[Paid], horizon: int) -> float:
+    """The most that `horizon` successive steps have paid, for each of these steps; an episode that is shorter counts as
+    a whole. −∞ without episodes."""
+    whole = (stretches(one, horizon)[: max(1, len(one.reward) - horizon + 1)] for one in episodes)
+    return max((float(each.max()) for each in whole), default=-float("inf"))

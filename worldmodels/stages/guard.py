@@ -28,6 +28,7 @@ class Round(NamedTuple):
     dream_reward: float | None = None  # of C in the dream
     real_reward: float | None = None  # of C on validation tracks
     payable: float | None = None  # the most that any real stretch as long as a dream has paid
+    horizon: int | None = None  # of a dream
 
     @property
     def gap(self) -> float | None:
@@ -45,7 +46,7 @@ def warnings_of(rounds: Sequence[Round]) -> list[str]:
         found.append(
             f"the dream pays {last.dream_reward:.2f} a step, the real environment never more than {last.payable:.2f}"
         )
-    gaps = [one.gap for one in rounds[-GROWING - 1 :]]
+    gaps = [one.gap for one in rounds[-GROWING - 1 :] if one.horizon == last.horizon]  # others cannot be compared
     known = [gap for gap in gaps if gap is not None]
     grows = len(known) == GROWING + 1 and all(later > earlier for earlier, later in itertools.pairwise(known))
     if grows and known[-1] > 0:  # a dream that was too hard and is less so flatters nobody

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from ..tracking import figure, pick_device
 from .collect import collect
 from .controller import train_controller
 from .diagnosis import diagnose_memory, diagnose_vision
-from .dream_score import expected, payable, score_dream
+from .dream_score import Paid, expected, payable, score_dream
 from .evaluate import evaluate
 from .guard import Round, check_repairs, out_of_patience, repaired, warnings_of
 from .memory import train_mdnrnn
@@ -30,6 +29,7 @@ from .vision import train_vae
 
 ROUND = ("collect", "vision", "memory", "controller", "algo")  # what later rounds may change, under `again` and `last`
 RIVAL_SEEDS = 1_000_000  # between M's seed and its rivals'
+VALIDATION = "validate C"  # how the stages are called that play validation tracks
 
 
 def merged(section: dict[str, Any], changes: dict[str, Any], place: str = "again") -> dict[str, Any]:
@@ -304,21 +304,17 @@ def _looked_at(
     env, seed, device, label = settings["env"], settings["seed"], settings["device"], _label(pipeline, number)
     found: dict[str, float] = {}
     horizon = plan["controller"]["horizon"]
-    rewards: Iterable[np.ndarray] = _rewards(stores)
     if settings["validation"]["episodes"]:
         looking = {"split": "validation", "episodes": settings["validation"]["episodes"], "stock": False}
         looking |= {**_vector(env), "seed": seed, "device": device}
         played = []
         several = {f", {path.stem}": made._replace(controller=path) for path in made.snapshots}
         for name, one in (several or {"": made}).items():
-            row = pipeline.stage(f"validate C{label}{name}", evaluate, _checkpoint_of(one), **looking)
+            row = pipeline.stage(f"{VALIDATION}{label}{name}", evaluate, _checkpoint_of(one), **looking)
             played.append((one, row))
         # of equals the one that learned longer
         made, row = max(reversed(played), key=lambda pair: pair[1].scores["mean"])
-        real = json.loads(Path(row.artefacts["scores"]).read_text())
-        found |= {"validation": row.scores["mean"]}
-        found["real_reward"] = expected(real["returns"], real["steps"], real["terminated"], horizon)
-        rewards = itertools.chain(rewards, map(np.array, real.get("rewards", ())))  # older files have none
+        found |= {"validation": row.scores["mean"], "real_reward": expected(_validated(row), horizon)}
     if settings["world"] == "dream" and settings["guard"]["dreams"]:
         dreaming = {"horizon": horizon, "temperature": plan["controller"]["temperature"]}
         inputs: Inputs = {"checkpoint": made.controller, "memory": made.memory}
@@ -327,17 +323,27 @@ def _looked_at(
             f"dream of C{label}", score_dream, inputs, dreams=dreams, **dreaming, seed=seed, device=device
         )
         found["dream_reward"] = row.scores["mean"] / horizon
-        found["payable"] = payable(rewards, horizon)
+        found["payable"] = payable(_paid(pipeline, stores), horizon)
     frames = sum(row.scores.get("frames", 0) + row.scores.get("env_steps", 0) for row in pipeline.rows)
-    return made, Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), **found)
+    return made, Round(number + 1, int(frames), sum(row.seconds for row in pipeline.rows), horizon=horizon, **found)
 
 
-def _rewards(stores: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Those of each episode that the stores hold [T]."""
+def _paid(pipeline: Pipeline, stores: Sequence[Path]) -> Iterator[Paid]:
+    """Each real episode so far: those of the stores, and those that validated."""
     for folder in stores:
         store = RolloutStore.open(folder)
         for entry in store.entries:
-            yield store.read(entry).reward
+            episode = store.read(entry)
+            yield Paid(episode.reward, episode.terminated)
+    for row in pipeline.rows:
+        if row.stage.startswith(VALIDATION):
+            yield from _validated(row)
+
+
+def _validated(row: Row) -> Iterator[Paid]:
+    scores = json.loads(Path(row.artefacts["scores"]).read_text())
+    for reward, terminated in zip(scores["rewards"], scores["terminated"]):
+        yield Paid(np.array(reward), terminated)
 
 
 def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..checkpoints import sha256
 from ..errors import UserError
+from ..evaluation import plots
 from ..evaluation.plots import (
     learning_curves,
     memories_plot,
@@ -24,7 +25,7 @@ from ..rollouts.files import write_json
 from .tables import (
     comparisons,
     ends,
-    flattery,
+    gaps,
     memories,
     model_free,
     rounds,
@@ -82,24 +83,25 @@ class Picture(NamedTuple):
     content: tuple[Any, ...]
 
     def drawn(self, path: Path) -> dict[str, str]:
-        """Hashes of what is shown and of the file, so that a stale picture is found without drawing it."""
-        shown = json.dumps([self.plot.__name__, *self.content], sort_keys=True)
-        return {"shown": hashlib.sha256(shown.encode()).hexdigest(), "file": sha256(path)}
+        """Hashes of what is shown and how, and of the file, so that a stale picture is found without drawing it."""
+        shown = json.dumps([self.plot.__name__, Path(plots.__file__).read_text(), *self.content])
+        file = sha256(path) if path.exists() else "missing"
+        return {"shown": hashlib.sha256(shown.encode()).hexdigest(), "file": file}
 
 
 def pictures(root: Path) -> dict[str, Picture]:
     """Every picture of MEDIA that results/ is drawn in, by its file's name."""
     found = {}
     for task, own in studies(root).items():
-        curves = {study["title"]: [seed["curve"] for seed in study["seeds"].values()] for study in own}
-        named = {title: each for title, each in curves.items() if all(len(curve) > 1 for curve in each)}
+        each = {study["title"]: [seed["curve"] for seed in study["seeds"].values()] for study in own}
+        named = {title: lines for title, lines in each.items() if all(len(line) > 1 for line in lines)}
         targets = {study["target"] for study in own}
         target = targets.pop() if len(targets) == 1 else None
         found[picture_of(task)] = Picture(learning_curves, (task, named, target))
     if scored := scores(root):
         title = "CarRacing-v3, mean actions on test tracks (dots) and validation tracks (lines)"
         found["scores_carracing.png"] = Picture(scores_plot, (title, scored))
-    if looked_at := flattery(root):
+    if looked_at := gaps(root):
         found["rounds.png"] = Picture(rounds_plot, (looked_at,))
     for folder, plot in PLOTS.items():
         for comparison in comparisons(root, folder):

@@ -1,4 +1,4 @@
-"""Tables of README and docs/, from the raw scores in results/."""
+"""What results/ holds, as the tables of README and docs/ and as the content of their pictures."""
 
 from __future__ import annotations
 
@@ -56,18 +56,24 @@ def model_free(root: Path) -> str:
 
 
 # what others have reported on CarRacing over 100 random tracks: who, real frames, mean ± sd, interquartile mean, time
-UNKNOWN = "not reported"
+UNKNOWN = "–"
 PUBLISHED = (
     (
         "Ha & Schmidhuber 2018 (arXiv 1803.10122): full world model, CMA-ES",
         "1.7 billion",
         "906 ± 21",
         "",
-        "46 days, 64 workers",
+        "46 days, 64 workers (the authors' log)",
     ),
     ("the same, V alone", UNKNOWN, "632 ± 251", "", UNKNOWN),
     ("the same, V alone, C with a hidden layer", UNKNOWN, "788 ± 141", "", UNKNOWN),
-    ("best public PyTorch reproduction", UNKNOWN, "860 ± 120", "", UNKNOWN),
+    (
+        "[ctallec/world-models](https://ctallec.github.io/world-models/), the best public reproduction in PyTorch",
+        UNKNOWN,
+        "860 ± 120",
+        "",
+        UNKNOWN,
+    ),
     ("best public C of the dream alone, three drivers", UNKNOWN, "", "710", UNKNOWN),
     ("A3C, discrete actions (as the paper cites it)", UNKNOWN, "652 ± 10", "", UNKNOWN),
     ("A3C, continuous actions (as the paper cites it)", UNKNOWN, "591 ± 45", "", UNKNOWN),
@@ -216,7 +222,7 @@ def rounds(root: Path) -> str:
     """A line for each seed whose C was looked at in both worlds: what a step pays after each round, in the dream and
     really."""
     rows = []
-    for study, number, seed in _looked_at(root):
+    for study, number, seed in _in_both_worlds(root):
         pairs = [f"{one['dream_reward']:.2f}, {one['real_reward']:.2f}" for one in seed["rounds"]]
         rows.append((f"{study['title']}, seed {number}", *pairs))
     most = max((len(row) for row in rows), default=1)
@@ -224,19 +230,21 @@ def rounds(root: Path) -> str:
     return _table(("a step pays in the dream, really", *(f"round {n}" for n in range(1, most))), filled)
 
 
-def flattery(root: Path) -> dict[str, dict[str, Any]]:
+def gaps(root: Path) -> dict[str, dict[str, Any]]:
     """For each of these studies, its seeds' `rounds`."""
     found: dict[str, dict[str, Any]] = {}
-    for study, number, seed in _looked_at(root):
+    for study, number, seed in _in_both_worlds(root):
         found.setdefault(study["title"], {})[number] = seed["rounds"]
     return found
 
 
-def _looked_at(root: Path) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+def _in_both_worlds(root: Path) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Studies, numbers and seeds of which each round's C was scored in the dream and on validation tracks."""
     for own in studies(root).values():
         for study in own:
             for number, seed in study["seeds"].items():
-                if seed.get("rounds") and seed["rounds"][0].get("dream_reward") is not None:
+                looked_at = [one[f"{where}_reward"] for one in seed.get("rounds", ()) for where in ("dream", "real")]
+                if looked_at and None not in looked_at:
                     yield study, number, seed
 
 
@@ -310,7 +318,8 @@ def _target(study: dict[str, Any]) -> tuple[str, str]:
         target += ", missed"
     taken: dict[str, list[float]] = {}
     for seed in seeds:
-        machine = re.sub(r"\(R\)| Processor", "", seed["processor"])
+        machine = re.sub(r"\(R\)| Processor", "", seed["processor"]).replace(", 1 cores", ", 1 core")
+        machine = "a machine that was not recorded" if machine == "x86_64" else machine
         taken.setdefault(machine, []).append(seed["seconds"] / 60)
     return target, "; ".join(f"{_span(minutes)}, {machine}" for machine, minutes in taken.items())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import sha256
 from ..errors import UserError
 from ..evaluation.statistics import summarize
 from ..rollouts.files import write_json
@@ -15,7 +16,7 @@ from .dream_score import score_dream
 from .evaluate import returns_in
 from .pipeline import Made, diagnose, dreams_with_rivals, learn, score, score_random, world_model
 from .resumable import Inputs, Pipeline
-from .study import circumstances, heading, recorded
+from .study import circumstances, differing, heading, recorded, refuse
 from .variants import memory_figures, vision_figures
 
 
@@ -26,7 +27,7 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     learners: for each name the settings `algo` and `policy`. A controller is scored over `dreams` dreams at the
     temperature that it learned at, and on held-out real episodes. Each one's scores are written as they come; run again
     with the same settings, it goes on where it stopped. Raises UserError where there is nothing to compare, and where
-    that JSON holds the scores of other settings.
+    that JSON holds the scores of other settings or of another M.
     """
     temperatures, learners = settings["temperatures"], settings["learners"]
     if not temperatures or not learners:
@@ -39,18 +40,22 @@ def sweep_temperature(settings: dict[str, Any]) -> Path:
     path = Path(settings["results"]) / f"{settings['name']}.json"
     parts = ("env", "collect", "vision", "memory", "controller", "learners", "evaluation", "dreams", "seed")
     own = {part: settings[part] for part in parts}
-    kept = {(one["learner"], one["temperature"]): one for one in recorded(path, own).get("controllers", [])}
+    known = recorded(path, own)
+    kept = {(one["learner"], one["temperature"]): one for one in known.get("controllers", [])}
     pipeline = Pipeline(settings["name"], settings)
     plan = {part: dict(settings[part]) for part in ("collect", "vision", "memory", "controller")}
     stores: list[Path] = []
     made = world_model(pipeline, plan, 0, Made(), stores)
-    begun = heading(pipeline, f"python scripts/sweep_temperature.py preset={settings['name']}", own)
+    assert made.memory is not None, "it has just been made"
+    content = heading(pipeline, f"python scripts/sweep_temperature.py preset={settings['name']}", own)
+    content |= {"memory_sha256": sha256(made.memory), "diagnosis": settings["diagnosis"]}
+    for part in ("memory_sha256", "diagnosis"):  # C's of several M's are no comparison
+        refuse(path, differing(known.get(part, content[part]), content[part], part))
     vision, memory = diagnose(pipeline, made, stores)
-    content = {**begun, "vision": vision_figures(vision), "memory": memory_figures(memory)}
-    content |= {"random": returns_in(score_random(pipeline).artefacts["scores"]), **circumstances()}
+    content |= {"vision": vision_figures(vision), "memory": memory_figures(memory)}
+    content |= {"random": returns_in(score_random(pipeline).artefacts["scores"]), **circumstances()} | known
     path.parent.mkdir(parents=True, exist_ok=True)
     if kept:
-        content["controllers"] = [kept[key] for key in sorted(kept)]
         write_json(path, content)
     for name, learner in learners.items():
         for temperature in temperatures:
