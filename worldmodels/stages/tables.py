@@ -281,7 +281,7 @@ def ends(root: Path) -> str:
             nats = (f"{found['nll'][name]:.3f}" for name in ("mixture", "one_gaussian", "as_before"))
             rows.append((f"{sweep['task']}, {found['parameters']:,} parameters", *nats, inside, *shares))
     after = f"% ended after {', '.join(map(str, steps))} steps"
-    columns = ("M", "nats per latent", "one Gaussian", "as before", "inside 50 %, 90 %", f"{after}, really", "M")
+    columns = ("M of", "nats per latent", "one Gaussian", "as before", "inside 50 %, 90 %", after, "M, left alone")
     return _table(columns, rows)
 
 
