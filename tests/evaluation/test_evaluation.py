@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from worldmodels.evaluation.pictures import grid, write_png, write_webm, write_webp
-from worldmodels.evaluation.statistics import interquartile_mean, rank_correlation, summarize
+from worldmodels.evaluation.statistics import ended_by, interquartile_mean, rank_correlation, summarize
 
 
 def test_summary_by_hand():
@@ -86,3 +86,8 @@ def test_a_grid_keeps_the_frames_and_their_order(tmp_path):
     assert len(rows) == 24, "two rows of frames, enlarged three times"
     assert (picture[rows[0], 0] == 10).all() and (picture[rows[0], -1] == 20).all()
     assert (picture[rows[-1], 0] == 20).all() and (picture[rows[-1], -1] == 10).all()
+
+
+def test_a_share_that_has_ended():
+    """A chance of ½ each step: ½, ¾ and ⅞ have ended."""
+    assert ended_by([0.5] * 3).tolist() == [0.5, 0.75, 0.875]

@@ -8,8 +8,8 @@ import torch
 
 from worldmodels.errors import UserError
 from worldmodels.stages.controller import train_controller
-from worldmodels.stages.pipeline import merged, play_rounds, report, run_pipeline
-from worldmodels.stages.resumable import Pipeline
+from worldmodels.stages.pipeline import _validated, merged, play_rounds, report, run_pipeline
+from worldmodels.stages.resumable import Pipeline, Row
 from worldmodels.stages.study import _world_model
 from worldmodels.tracking import Run, StageResult
 
@@ -71,8 +71,8 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     monkeypatch.setattr(module, "evaluate", evaluate)
     monkeypatch.setattr(module, "train_controller", train_controller)
 
-    def payable(rewards, horizon):
-        held_against.append(len(list(rewards)))
+    def payable(episodes, horizon):
+        held_against.append(len(list(episodes)))
         return -100.0  # any dream is too good
 
     monkeypatch.setattr(module, "payable", payable)
@@ -90,6 +90,18 @@ def test_rounds_are_looked_at_the_best_is_scored_and_patience_ends(settings, mon
     assert temperatures == pytest.approx([1.15**times for times in range(4)])
     printed = capsys.readouterr().out
     assert printed.count("warning: the dream pays") == 4 and "these were the last" in printed
+
+
+def test_validations_of_an_earlier_version_can_be_resumed(tmp_path):
+    """They have no rewards for each step: 6 in three steps are 2 each."""
+    path = tmp_path / "scores.json"
+    scores = {"returns": [6.0, 5.0], "steps": [3, 1], "terminated": [True, False]}
+    row = Row("validate C 1", 1.0, 4, "frames", "", {"scores": str(path)}, {}, True)
+    for kept, wanted in (({}, [[2, 2, 2], [5]]), ({"rewards": [[1, 2, 3], [5]]}, [[1, 2, 3], [5]])):
+        path.write_text(json.dumps({**scores, **kept}))
+        found = list(_validated(row))
+        assert [one.reward.tolist() for one in found] == wanted
+        assert [one.terminated for one in found] == [True, False]
 
 
 def test_of_a_rounds_snapshots_the_best_goes_on(settings, monkeypatch):

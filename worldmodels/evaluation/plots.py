@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .statistics import Correlation, interquartile_mean, summarize
+from .statistics import Correlation, ended_by, interquartile_mean, summarize
 
 POINTS = 100
 RESAMPLES = 1000
@@ -248,11 +248,11 @@ def outcomes_plot(path: Path, predicted: np.ndarray, real: np.ndarray, errors: M
 
 
 def _ends(axes: Any, errors: Mapping[str, Sequence[float]]) -> None:
-    """The share of episodes that have ended, as M's chances have it in the dream and as it really was (Kaplan and Meier
-    1958), against the steps since M was left alone."""
+    """The share of episodes that have ended, as M's chances have it in the dream and as it really was, against the
+    steps since M was left alone."""
     for name, label in (("end_chance", "M, left alone"), ("ended", "real")):
-        hazards = np.asarray(errors[name])
-        axes.plot(np.arange(1, len(hazards) + 1), 1 - np.cumprod(1 - hazards), label=label)
+        shares = ended_by(errors[name])
+        axes.plot(np.arange(1, len(shares) + 1), shares, label=label)
     axes.set(title="episodes that have ended", xlabel="steps of the dream", ylabel="share", ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -58,6 +58,12 @@ def summarize(scores: Sequence[float], seed: int = 0) -> Summary:
     )
 
 
+def ended_by(chances: Sequence[float]) -> np.ndarray:
+    """The share of episodes that have ended after each step [T], by the chance of each to be the last of those that had
+    not ended before (Kaplan and Meier 1958)."""
+    return 1 - np.cumprod(1 - np.asarray(chances))
+
+
 class Correlation(NamedTuple):
     value: float
     low: float  # 95 % bootstrap interval

@@ -341,9 +341,12 @@ def _paid(pipeline: Pipeline, stores: Sequence[Path]) -> Iterator[Paid]:
 
 
 def _validated(row: Row) -> Iterator[Paid]:
+    """The episodes of one validation."""
     scores = json.loads(Path(row.artefacts["scores"]).read_text())
-    for reward, terminated in zip(scores["rewards"], scores["terminated"]):
-        yield Paid(np.array(reward), terminated)
+    # files of an earlier version have no rewards: the mean of an episode for each of its steps
+    means = [np.full(steps, total / steps) for total, steps in zip(scores["returns"], scores["steps"])]
+    for reward, terminated in zip(scores.get("rewards", means), scores["terminated"]):
+        yield Paid(np.asarray(reward), terminated)
 
 
 def _tell(pipeline: Pipeline, rounds: list[Round], suspicious: list[str]) -> None:

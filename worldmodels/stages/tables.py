@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
-from ..evaluation.statistics import Correlation, summarize
+from ..evaluation.statistics import Correlation, ended_by, summarize
 
 WITHOUT_MEMORY = ("CarRacing-v3, what C sees", "CarRacing-v3 with black frames, what C sees")
 TASKS = (
@@ -275,20 +275,16 @@ def ends(root: Path) -> str:
     rows, steps = [], [1, 10, 30, 100]
     for sweep in comparisons(root, "temperatures"):
         if found := sweep.get("memory"):
-            chances = [found["ends"][name] for name in ("ended", "end_chance")]
-            shares = [_in_turn([100 * value for value in ended_by(chance, steps)], 0) for chance in chances]
+            shares = []
+            for name in ("ended", "end_chance"):
+                share = 100 * ended_by(found["ends"][name])
+                shares.append(_in_turn([share[step - 1] for step in steps if step <= len(share)], 0))
             inside = _in_turn([100 * share for share in found["calibration"]["coverage"]], 1)
             nats = (f"{found['nll'][name]:.3f}" for name in ("mixture", "one_gaussian", "as_before"))
             rows.append((f"{sweep['task']}, {found['parameters']:,} parameters", *nats, inside, *shares))
     after = f"% ended after {', '.join(map(str, steps))} steps"
     columns = ("M of", "nats per latent", "one Gaussian", "as before", "inside 50 %, 90 %", after, "M, left alone")
     return _table(columns, rows)
-
-
-def ended_by(chances: Sequence[float], steps: Sequence[int]) -> list[float]:
-    """The share that has ended after so many steps, by the chance of each to be the last (Kaplan and Meier 1958)."""
-    gone = 1 - np.cumprod(1 - np.asarray(chances))
-    return [float(gone[step - 1]) for step in steps if step <= len(gone)]
 
 
 def _in_turn(values: list[float], digits: int) -> str:
